@@ -149,7 +149,7 @@ func (r *Reader) Array() int {
 		r.at++
 		return r.elements(int(c & maxFixArray))
 	}
-	head, n, least := r.header(c, 0, codeArray16, codeArray32)
+	head, n, least := r.header(c, codeUnused, codeArray16, codeArray32)
 	if head == 0 || n < max(least, maxFixArray+1) {
 		r.Fail("0x%02x does not start an array in its shortest form", c)
 		return 0
@@ -167,18 +167,20 @@ func (r *Reader) elements(n int) int {
 	return n
 }
 
-// header reads a length that follows lead byte c, which is one of three that say its width. It returns the
+// header reads a length that follows lead byte c, which is one of three that say its width (codeUnused: there
+// is none of that width). It returns the
 // header's size, 0 if c is none of them or the length is cut off, the length, and the least length for
 // which this width is the shortest.
 func (r *Reader) header(c, c8, c16, c32 byte) (head, n, least int) {
 	rest := r.s[r.at+1:]
 	switch {
+	case c == codeUnused:
+		return 0, 0, 0
 	case c == c8 && len(rest) >= 1:
 		return 2, int(rest[0]), 0
 	case c == c16 && len(rest) >= 2:
-		least = math.MaxUint8 + 1
-		if c8 == 0 {
-			least = 0
+		if c8 != codeUnused {
+			least = math.MaxUint8 + 1
 		}
 		return 3, int(rest[0])<<8 | int(rest[1]), least
 	case c == c32 && len(rest) >= 4:

@@ -20,6 +20,7 @@ const (
 	codeFixArray = 0x90
 	codeFixStr   = 0xa0
 	codeNil      = 0xc0
+	codeUnused   = 0xc1 // never starts a value
 	codeBin8     = 0xc4
 	codeBin16    = 0xc5
 	codeBin32    = 0xc6

@@ -156,6 +156,8 @@ func TestRefused(t *testing.T) {
 		{"bytes with a longer header than needed", "\xc5\x00\x01a", bytesOf},
 		{"no array", "", arrayOf},
 		{"an array of gigabytes", "\xdd\xff\xff\xff\xff", arrayOf},
+		{"an integer for an array", "\x00\x01\x01", arrayOf},
+		{"the byte that starts nothing, for an array", "\xc1\x01\x01", arrayOf},
 		{"an array with a longer header than needed", "\xdc\x00\x01\x01", arrayOf},
 		{"an array with more elements than bytes", "\x93\x01\x01", arrayOf},
 		{"bytes behind the end", "\x01\x01", uintOf},

@@ -1,0 +1,230 @@
+package score
+
+import (
+	"container/heap"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// Holders is the fold of the events of many holders: of one slot of a partition, or of a shard in memory.
+//
+// Feed it events in the order of their stream, each message's after Advance with the clock at that message.
+// Its state is then a function of the stream alone.
+type Holders struct {
+	policy    *Policy
+	byID      map[string]*Holder
+	size      int         // an upper bound of the encoded size, in bytes
+	forgotten events.Time // the last instant at which a holder counted that has been removed since; 0 = none
+	scores    Histogram   // of what each event added
+	wakes     wakeQueue   // when holders are to be looked at
+}
+
+// NewHolders returns an empty fold under a valid policy, which must not change while it is in use.
+func NewHolders(p *Policy) *Holders {
+	return &Holders{policy: p, byID: map[string]*Holder{}, size: holdersSize}
+}
+
+// Outcome says what an accepted event did.
+type Outcome uint8
+
+const (
+	// Unchanged is said of what was stated before, equally: it changed nothing.
+	Unchanged Outcome = iota
+	// Changed is said of every other accepted event.
+	Changed
+)
+
+// Late is a release that was accepted to wait for its hold and is refused after all.
+type Late struct {
+	Event   events.HoldEvent
+	At      events.Position // where it stood
+	Refusal *events.Refusal
+}
+
+// Apply folds a valid event whose holder belongs here. An error is a *events.Refusal, and then the event
+// has changed nothing. Releases that waited and are refused by this event's arrival are appended to late.
+// The event's texts are copied where they are kept.
+func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) (Outcome, error) {
+	if err := e.CheckAhead(at.Clock); err != nil {
+		return Unchanged, err
+	}
+	h := hs.byID[e.Holder]
+	fresh := h == nil
+	if fresh {
+		h = &Holder{due: events.Open}
+	}
+	f := fold{hs: hs, h: h, e: e, at: at, late: late, wake: events.Open}
+	if fresh {
+		f.grow = holderSize(hs.policy, e.Holder)
+	}
+	var err error
+	switch e.Kind {
+	case events.KindHold:
+		err = f.hold()
+	case events.KindRelease:
+		err = f.release()
+	case events.KindBalance:
+		err = f.balance()
+	}
+	if err != nil || f.unchanged {
+		return Unchanged, err
+	}
+	if fresh {
+		hs.byID[strings.Clone(e.Holder)] = h
+	}
+	h.last = at.Clock
+	hs.size += f.grow
+	hs.scores.Observe(f.added())
+	hs.schedule(e.Holder, h, min(f.wake, hs.expiresFrom(h)))
+	return Changed, nil
+}
+
+// Advance moves the clock forward, if it is later than before: holds that have ended are summed up, ids
+// that were known long enough are forgotten, holders that have expired are removed. It changes no answer
+// about an instant that is not before Since. Releases that have waited too long are appended to late.
+func (hs *Holders) Advance(clock events.Time, late *[]Late) {
+	for hs.Due() <= clock {
+		w := heap.Pop(&hs.wakes).(wake)
+		h := hs.byID[w.id]
+		if h == nil || h.due != w.at {
+			continue // it has been removed, or is to be looked at earlier
+		}
+		h.due = events.Open
+		hs.settle(w.id, h, clock, late)
+	}
+}
+
+// Due returns the first clock at which Advance has something to do; Open = never, as things are.
+func (hs *Holders) Due() events.Time {
+	if len(hs.wakes) == 0 {
+		return events.Open
+	}
+	return hs.wakes[0].at
+}
+
+// settle brings one holder up to the clock.
+func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late) {
+	if expiry := h.expiry(hs.policy); clock > expiry && h.holds > 0 {
+		for i := range h.list {
+			if e := &h.list[i]; e.form == formWaiting {
+				*late = append(*late, lateRelease(id, e, events.ReleaseExpired, "its holder expired while it waited for its hold"))
+			}
+		}
+		hs.forgotten = max(hs.forgotten, expiry)
+		hs.remove(id, h)
+		return
+	}
+	next := events.Open
+	kept := h.list[:0]
+	for _, e := range h.list {
+		switch settled := e.settled(); {
+		case settled > clock:
+			next = min(next, settled)
+			kept = append(kept, e)
+			continue
+		case e.form == formWaiting:
+			*late = append(*late, lateRelease(id, &e, events.ReleaseExpired, "its hold did not arrive within 24 h of the stream's clock"))
+		default:
+			h.finish(hs.policy, e.span(), clock)
+		}
+		hs.size -= e.size()
+	}
+	clear(h.list[len(kept):])
+	if h.list = kept; len(kept) == 0 {
+		h.list = nil
+	}
+	if h.holds == 0 && len(h.list) == 0 {
+		hs.remove(id, h)
+		return
+	}
+	hs.schedule(id, h, min(next, hs.expiresFrom(h)))
+}
+
+// expiresFrom is the first clock at which the holder has expired; Open = never.
+func (hs *Holders) expiresFrom(h *Holder) events.Time {
+	if expiry := h.expiry(hs.policy); expiry != events.Open && h.holds > 0 {
+		return expiry + 1
+	}
+	return events.Open
+}
+
+// schedule has the holder looked at when the clock reaches at, if nothing earlier is planned.
+func (hs *Holders) schedule(id string, h *Holder, at events.Time) {
+	if at < h.due {
+		h.due = at
+		heap.Push(&hs.wakes, wake{at: at, id: strings.Clone(id)})
+	}
+}
+
+// remove forgets a holder.
+func (hs *Holders) remove(id string, h *Holder) {
+	hs.size -= holderSize(hs.policy, id)
+	for i := range h.list {
+		hs.size -= h.list[i].size()
+	}
+	delete(hs.byID, id)
+}
+
+func lateRelease(holder string, e *hold, reason events.Reason, detail string) Late {
+	return Late{
+		Event:   events.HoldEvent{Kind: events.KindRelease, Token: e.token, Holder: holder, HoldID: e.named.id, End: e.end},
+		At:      e.named.origin,
+		Refusal: events.Refuse(reason, "hold_id", "%s", detail),
+	}
+}
+
+// Len returns the number of holders, those included that have expired and were not removed yet and those
+// of which nothing but a waiting release is known.
+func (hs *Holders) Len() int { return len(hs.byID) }
+
+// Get returns the holder of that id, or nil. It stays valid until the next Apply or Advance.
+func (hs *Holders) Get(id string) *Holder { return hs.byID[id] }
+
+// All returns the holders in no order. They stay valid until the next Apply or Advance.
+func (hs *Holders) All() iter.Seq2[string, *Holder] { return maps.All(hs.byID) }
+
+// Since returns the first instant for which every holder's score is known.
+func (hs *Holders) Since() events.Time {
+	since := hs.forgotten
+	if since > 0 {
+		since++
+	}
+	for _, h := range hs.byID {
+		since = max(since, h.through)
+	}
+	return since
+}
+
+// Scores returns the histogram of what each accepted event added. It must not be changed.
+func (hs *Holders) Scores() *Histogram { return &hs.scores }
+
+// Size returns an upper bound of the bytes that Append writes. It is a function of the state.
+func (hs *Holders) Size() int { return hs.size }
+
+// sorted returns the ids of the holders in order.
+func (hs *Holders) sorted() []string { return slices.Sorted(maps.Keys(hs.byID)) }
+
+// wake is a plan to look at a holder when the clock reaches at.
+type wake struct {
+	at events.Time
+	id string
+}
+
+// wakeQueue is a binary heap of plans, the earliest first.
+type wakeQueue []wake
+
+func (q wakeQueue) Len() int           { return len(q) }
+func (q wakeQueue) Less(i, j int) bool { return q[i].at < q[j].at }
+func (q wakeQueue) Swap(i, j int)      { q[i], q[j] = q[j], q[i] }
+func (q *wakeQueue) Push(w any)        { *q = append(*q, w.(wake)) }
+func (q *wakeQueue) Pop() any {
+	last := len(*q) - 1
+	w := (*q)[last]
+	(*q)[last] = wake{}
+	*q = (*q)[:last]
+	return w
+}
