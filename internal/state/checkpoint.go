@@ -1,0 +1,130 @@
+package state
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/wire"
+)
+
+// Checkpoint says how far a partition is folded, and what belongs to the partition as a whole.
+type Checkpoint struct {
+	Stream    string      // the stream's name
+	Created   int64       // when the stream was made, in Unix nanoseconds: with its name, its identity
+	Partition int         //
+	Sequence  uint64      // everything up to this stream sequence is folded
+	Clock     events.Time // the highest server timestamp among the folded messages; 0 = none yet
+	Attempt   string      // names the attempt to store it, so that its writer knows it again
+
+	LastSequence uint64 // of the last folded message; 0 = none yet
+	LastDigest   Digest // of that message's data
+
+	Messages   uint64 // how many messages are folded
+	Duplicates uint64 // how many numbered events were skipped because they were folded already
+	Flushes    uint64 // how many checkpoints there have been
+	Tally      Tally  // what was refused before it reached a slot
+
+	slots     [events.Slots]stored
+	producers producers
+}
+
+// stored is a slot as it lies in the bucket; the zero value is one that was never written.
+type stored struct {
+	sequence uint64
+	digest   Digest
+}
+
+// Producers returns how many producers' numbers the partition keeps.
+func (c *Checkpoint) Producers() int { return len(c.producers.byName) }
+
+// SlotSequence returns the sequence that a slot is folded through according to the checkpoint, 0 if it was never
+// written.
+func (c *Checkpoint) SlotSequence(slot int) uint64 { return c.slots[slot].sequence }
+
+const checkpointParts = 15
+
+// append appends the checkpoint: its fields in their order, the slots as [[slot, sequence, digest], …].
+func (c *Checkpoint) append(b []byte) []byte {
+	b = wire.AppendArray(b, checkpointParts)
+	b = wire.AppendUint(b, codecVersion)
+	b = wire.AppendString(b, c.Stream)
+	b = wire.AppendUint(b, uint64(c.Created))
+	b = wire.AppendUint(b, uint64(c.Partition))
+	b = wire.AppendUint(b, c.Sequence)
+	b = wire.AppendUint(b, uint64(c.Clock))
+	b = wire.AppendString(b, c.Attempt)
+	b = wire.AppendUint(b, c.LastSequence)
+	b = wire.AppendBytes(b, c.LastDigest[:])
+	b = wire.AppendUint(b, c.Messages)
+	b = wire.AppendUint(b, c.Duplicates)
+	b = wire.AppendUint(b, c.Flushes)
+	b = c.Tally.append(b)
+	n := 0
+	for i := range c.slots {
+		if c.slots[i].sequence > 0 {
+			n++
+		}
+	}
+	b = wire.AppendArray(b, n)
+	for i := range c.slots {
+		if s := &c.slots[i]; s.sequence > 0 {
+			b = wire.AppendUint(wire.AppendArray(b, 3), uint64(i))
+			b = wire.AppendBytes(wire.AppendUint(b, s.sequence), s.digest[:])
+		}
+	}
+	return c.producers.append(b)
+}
+
+// DecodeCheckpoint reads the value of a checkpoint's key. The error is an ErrDamaged that names the key.
+func DecodeCheckpoint(key string, value []byte) (*Checkpoint, error) {
+	r := wire.NewReader(string(value))
+	if n := r.Array(); n != checkpointParts {
+		r.Fail("a checkpoint of %d parts; it has %d", n, checkpointParts)
+	}
+	readVersion(&r)
+	c := &Checkpoint{
+		Stream: strings.Clone(r.String()), Created: int64(r.UintMax(math.MaxInt64)), Partition: int(r.UintMax(events.Partitions - 1)),
+		Sequence: r.Uint(), Clock: events.Time(r.UintMax(uint64(events.MaxTime))), Attempt: strings.Clone(r.String()),
+		LastSequence: r.Uint(), LastDigest: readDigest(&r),
+		Messages: r.Uint(), Duplicates: r.Uint(), Flushes: r.Uint(), Tally: readTally(&r),
+	}
+	last := -1
+	for range r.Array() {
+		parts, slot := r.Array(), int(r.UintMax(events.Slots-1))
+		s := stored{sequence: r.Uint(), digest: readDigest(&r)}
+		if parts != 3 || slot <= last || s.sequence == 0 {
+			r.Fail("slot %d at sequence %d, of %d parts, behind slot %d", slot, s.sequence, parts, last)
+			break
+		}
+		c.slots[slot], last = s, slot
+	}
+	c.producers = readProducers(&r)
+	if err := r.Close(); err != nil {
+		return nil, damaged(key, "%v", err)
+	}
+	return c, nil
+}
+
+func readDigest(r *wire.Reader) (d Digest) {
+	s := r.Bytes()
+	if len(s) != len(d) {
+		r.Fail("a digest of %d bytes; it has %d", len(s), len(d))
+	}
+	copy(d[:], s)
+	return d
+}
+
+// CheckStream returns an ErrForeign if the checkpoint is not of partition p of the stream made at that time.
+func (c *Checkpoint) CheckStream(stream string, created time.Time, partition int) error {
+	switch {
+	case c.Stream != stream || c.Partition != partition:
+		return fmt.Errorf("%w: the checkpoint is of partition %d of %s", ErrForeign, c.Partition, c.Stream)
+	case c.Created != created.UnixNano():
+		return fmt.Errorf("%w: the checkpoint is of the stream %s made at %s; the present one was made at %s",
+			ErrForeign, stream, time.Unix(0, c.Created).UTC().Format(time.RFC3339Nano), created.UTC().Format(time.RFC3339Nano))
+	}
+	return nil
+}

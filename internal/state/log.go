@@ -1,0 +1,65 @@
+package state
+
+import (
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
+	"github.com/city-chain/holdfast/pkg/score"
+	"github.com/city-chain/holdfast/pkg/wire"
+)
+
+// Log is how the events of one log are read and folded: E is an event, C what a slot holds of them.
+type Log[E, C any] struct {
+	jetstream.Log
+
+	decode   func(data []byte, into []E) (events.Origin, []E, error)
+	encode   func(b []byte, o events.Origin, list []E) []byte
+	validate func(e *E) error
+	id       func(e *E) string // the holder or node, which decides the place
+	kind     func(e *E) events.Kind
+
+	empty   func(p *Policy) C
+	apply   func(c C, e *E, at events.Position, late *[]score.Late) (changed bool, err error)
+	advance func(c C, clock events.Time, late *[]score.Late)
+	due     func(c C) events.Time
+	append  func(c C, b []byte) []byte
+	read    func(p *Policy, r *wire.Reader) C
+}
+
+// Holds folds the log of holds into the scores of holders.
+var Holds = &Log[events.HoldEvent, *score.Holders]{
+	Log:      jetstream.Holds,
+	decode:   events.DecodeHolds,
+	encode:   events.AppendHolds,
+	validate: (*events.HoldEvent).Validate,
+	id:       func(e *events.HoldEvent) string { return e.Holder },
+	kind:     func(e *events.HoldEvent) events.Kind { return e.Kind },
+	empty:    func(p *Policy) *score.Holders { return score.NewHolders(&p.Score) },
+	apply: func(hs *score.Holders, e *events.HoldEvent, at events.Position, late *[]score.Late) (bool, error) {
+		outcome, err := hs.Apply(e, at, late)
+		return outcome == score.Changed, err
+	},
+	advance: (*score.Holders).Advance,
+	due:     (*score.Holders).Due,
+	append:  (*score.Holders).Append,
+	read:    func(p *Policy, r *wire.Reader) *score.Holders { return score.DecodeHolders(&p.Score, r) },
+}
+
+// PoH folds the log of Proof of History into what nodes did.
+var PoH = &Log[events.PoHEvent, *poh.Nodes]{
+	Log:      jetstream.PoH,
+	decode:   events.DecodePoH,
+	encode:   events.AppendPoH,
+	validate: (*events.PoHEvent).Validate,
+	id:       func(e *events.PoHEvent) string { return e.Node },
+	kind:     func(e *events.PoHEvent) events.Kind { return e.Kind },
+	empty:    func(p *Policy) *poh.Nodes { return poh.NewNodes(p.PoH) },
+	apply: func(ns *poh.Nodes, e *events.PoHEvent, at events.Position, _ *[]score.Late) (bool, error) {
+		err := ns.Apply(e, at)
+		return err == nil, err
+	},
+	advance: func(*poh.Nodes, events.Time, *[]score.Late) {},
+	due:     func(*poh.Nodes) events.Time { return events.Open },
+	append:  (*poh.Nodes).Append,
+	read:    func(p *Policy, r *wire.Reader) *poh.Nodes { return poh.DecodeNodes(p.PoH, r) },
+}
