@@ -82,7 +82,7 @@ func (s sketch) search(number int) (place int, found bool) {
 	for n := len(s); n > 0; { // as numberOf does
 		half := (n + 1) / 2
 		n -= half
-		place += half & ((int(s[place+half-1].number) - number) >> 63)
+		place += half & int((int64(s[place+half-1].number)-int64(number))>>63)
 	}
 	return place, place < len(s) && int(s[place].number) == number
 }

@@ -1,0 +1,539 @@
+package aggregate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
+	"github.com/city-chain/holdfast/pkg/score"
+)
+
+// deadline is how long a condition is waited for.
+const deadline = 20 * time.Second
+
+// broker of a test: a server of its own, and what was sent to it.
+type testServer struct {
+	*testing.T
+	client *jetstream.Client
+	conn   *nats.Conn
+}
+
+func startServer(t *testing.T) *testServer {
+	t.Helper()
+	server, err := embedded.New(embedded.Options{StoreDir: t.TempDir(), Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), deadline)
+		defer cancel()
+		if err := server.Stop(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	nc, err := server.Conn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	client, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &testServer{T: t, client: client, conn: nc}
+}
+
+// options are those of a service on the test's server.
+func (s *testServer) options() Options {
+	return Options{
+		Conn: s.conn, Registry: prometheus.NewRegistry(), Health: service.NewHealth(Checks...),
+		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
+	}
+}
+
+// start runs a service until stop is called, which fails the test if the service does.
+func (s *testServer) start(o Options) (stop func()) {
+	s.Helper()
+	service, err := New(o)
+	if err != nil {
+		s.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+	stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			s.Errorf("the service ended with %v", err)
+		}
+	})
+	s.Cleanup(stop)
+	select {
+	case <-service.Ready():
+	case err := <-done:
+		done <- err
+		s.Fatalf("the service ended with %v", err)
+	case <-time.After(deadline):
+		s.Fatalf("the service is not ready: %v", o.Health.Err())
+	}
+	return stop
+}
+
+func (s *testServer) publish(subject string, data []byte) {
+	s.Helper()
+	if _, err := s.client.Publish(s.Context(), subject, nil, data); err != nil {
+		s.Fatal(err)
+	}
+}
+
+// wait waits for a condition.
+func (s *testServer) wait(what string, ok func() bool) {
+	s.Helper()
+	for end := time.Now().Add(deadline); !ok(); {
+		if time.Now().After(end) {
+			s.Fatalf("after %s: %s", deadline, what)
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-s.Context().Done():
+			s.Fatal(s.Context().Err())
+		}
+	}
+}
+
+// checkpoint returns a partition's stored checkpoint, or nil.
+func (s *testServer) checkpoint(log jetstream.Log, partition int) *state.Checkpoint {
+	s.Helper()
+	key := jetstream.CheckpointKey(partition)
+	entry, err := s.client.Bucket(log.Bucket).Get(s.Context(), key)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		s.Fatal(err)
+	}
+	c, err := state.DecodeCheckpoint(key, entry.Value)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return c
+}
+
+// settled waits until every message is folded and stored.
+func (s *testServer) settled(log jetstream.Log) {
+	s.Helper()
+	now, err := s.client.StreamState(s.Context(), log)
+	if err != nil {
+		s.Fatal(err)
+	}
+	for i, n := range now.Partitions {
+		s.wait(fmt.Sprintf("%d messages of %s/%d are not stored", n, log.Stream, i), func() bool {
+			c := s.checkpoint(log, i)
+			return n == 0 || c != nil && c.Messages == n
+		})
+	}
+}
+
+// comparable is what a log comes to, however it got there.
+type comparable struct {
+	Scores   map[string]string
+	PoH      map[string]uint64
+	Refused  map[string]uint64
+	Messages uint64
+}
+
+// stored reads what is in the buckets, and expected folds the streams directly.
+func (s *testServer) stored(policy *state.Policy) comparable {
+	c := newComparable()
+	for i := range events.Partitions {
+		holds, _, err := state.Load(s.Context(), state.Holds, policy, i, s.client, s.client.Bucket(jetstream.Holds.Bucket))
+		if err != nil {
+			s.Fatal(err)
+		}
+		c.addHolds(policy, holds)
+		nodes, _, err := state.Load(s.Context(), state.PoH, policy, i, s.client, s.client.Bucket(jetstream.PoH.Bucket))
+		if err != nil {
+			s.Fatal(err)
+		}
+		c.addPoH(nodes)
+	}
+	return c
+}
+
+func (s *testServer) expected(policy *state.Policy) (c comparable, rejected map[string]bool) {
+	c, rejected = newComparable(), map[string]bool{}
+	for i := range events.Partitions {
+		holds := state.NewPartition(state.Holds, policy, time.Unix(0, 0), i)
+		s.each(jetstream.Holds, i, func(m state.Message) {
+			for _, r := range holds.Fold(m, nil) {
+				rejected[r.Subject()] = true
+			}
+		})
+		c.addHolds(policy, holds)
+		nodes := state.NewPartition(state.PoH, policy, time.Unix(0, 0), i)
+		s.each(jetstream.PoH, i, func(m state.Message) {
+			for _, r := range nodes.Fold(m, nil) {
+				rejected[r.Subject()] = true
+			}
+		})
+		c.addPoH(nodes)
+	}
+	return c, rejected
+}
+
+// each reads the messages that a partition has now.
+func (s *testServer) each(log jetstream.Log, partition int, fold func(state.Message)) {
+	s.Helper()
+	now, err := s.client.StreamState(s.Context(), log)
+	if err != nil {
+		s.Fatal(err)
+	}
+	if now.Partitions[partition] == 0 {
+		return
+	}
+	r, err := s.client.ReadPartition(s.Context(), log, partition, 1)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer r.Stop()
+	for range now.Partitions[partition] {
+		m, err := r.Next(s.Context())
+		if err != nil {
+			s.Fatal(err)
+		}
+		fold(state.Message{Sequence: m.Sequence, Time: m.Time, Data: m.Data})
+	}
+}
+
+func newComparable() comparable {
+	return comparable{Scores: map[string]string{}, PoH: map[string]uint64{}, Refused: map[string]uint64{}}
+}
+
+const farAhead events.Time = 4_000_000_000_000
+
+func (c *comparable) addHolds(policy *state.Policy, p *state.Partition[events.HoldEvent, *score.Holders]) {
+	tally := p.Tally
+	for _, s := range p.Slots() {
+		tally.Merge(&s.Tally)
+		for id, h := range s.Content.All() {
+			if r, ok := h.At(&policy.Score, farAhead); ok {
+				c.Scores[id] = r.Score.String()
+			}
+		}
+	}
+	c.add(p.Messages, &tally)
+}
+
+func (c *comparable) addPoH(p *state.Partition[events.PoHEvent, *poh.Nodes]) {
+	tally := p.Tally
+	for _, s := range p.Slots() {
+		tally.Merge(&s.Tally)
+		for name, n := range s.Content.All() {
+			c.PoH[name] = n.Issued(events.Success).Count()
+		}
+	}
+	c.add(p.Messages, &tally)
+}
+
+func (c *comparable) add(messages uint64, tally *state.Tally) {
+	c.Messages += messages
+	for r := events.Reason(0); r < 64; r++ {
+		if n := tally.Refused(r); n > 0 {
+			c.Refused[r.String()] += n
+		}
+	}
+}
+
+// rejections returns the subjects in the stream REJECTED.
+func (s *testServer) rejections(n int) map[string]bool {
+	s.Helper()
+	r, err := s.client.ReadStream(s.Context(), jetstream.Rejected, 1)
+	if err != nil {
+		s.Fatal(err)
+	}
+	defer r.Stop()
+	got := map[string]bool{}
+	for range n {
+		m, err := r.Next(s.Context())
+		if err != nil {
+			s.Fatal(err)
+		}
+		if got[m.Subject] {
+			s.Errorf("%s is there twice", m.Subject)
+		}
+		got[m.Subject] = true
+		if m.Pending == 0 {
+			break
+		}
+	}
+	return got
+}
+
+// publishSome publishes messages of every sort: batches twice over, single events, PoH, and what is refused.
+func (s *testServer) publishSome(seed uint64, messages int) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	now := events.Time(time.Now().UnixMilli())
+	var next [events.Partitions]uint64
+	for i := range messages {
+		id := fmt.Sprint("holder-", random.IntN(50))
+		place := events.PlaceOf(id)
+		e := events.HoldEvent{
+			Kind: events.KindHold, Token: fmt.Sprint("t", random.IntN(3)), Holder: id,
+			Start: now - events.Time(random.IntN(1_000_000)), End: events.Open, Weight: events.Weight{Lo: random.Uint64N(5e9)},
+		}
+		switch random.IntN(8) {
+		case 0:
+			s.publish(jetstream.Holds.Subject(id), fmt.Appendf(nil, `{"token_id":"t","holder_id":%q,"start":%s,"end":%s,"weight":"1.5"}`, id, e.Start.Seconds(), now.Seconds()))
+		case 1:
+			s.publish(jetstream.Holds.Subject(id), fmt.Appendf(nil, `{"kind":"release","token_id":"t9","holder_id":%q,"end":%s}`, id, now.Seconds()))
+		case 2:
+			s.publish(jetstream.Holds.Subject("somebody"), []byte("nonsense"))
+		case 3:
+			s.publish(jetstream.PoH.Subject(id), fmt.Appendf(nil, `{"kind":"poh.issued","node":%q,"result":"success","latency":0.01}`, id))
+		case 4:
+			e.Kind, e.End, e.Weight = events.KindRelease, now, events.Weight{}
+			fallthrough
+		default:
+			if e.Kind == events.KindHold && random.IntN(2) == 0 {
+				e.End = e.Start + events.Time(random.IntN(1_000_000))
+			}
+			o := events.Origin{Producer: fmt.Sprint("producer-", seed), First: next[place.Partition] + 1}
+			next[place.Partition] += 2
+			b := events.AppendHolds(nil, o, []events.HoldEvent{e, e})
+			s.publish(jetstream.Holds.PartitionSubject(place.Partition), b)
+			if i%3 == 0 {
+				s.publish(jetstream.Holds.PartitionSubject(place.Partition), b)
+			}
+		}
+	}
+}
+
+func (s *testServer) check(policy *state.Policy) {
+	s.Helper()
+	s.settled(jetstream.Holds)
+	s.settled(jetstream.PoH)
+	want, rejected := s.expected(policy)
+	if diff := cmp.Diff(want, s.stored(policy)); diff != "" {
+		s.Errorf("the buckets (-folded directly +stored):\n%s", diff)
+	}
+	if diff := cmp.Diff(rejected, s.rejections(len(rejected)+1)); diff != "" {
+		s.Errorf("the rejections (-folded directly +stored):\n%s", diff)
+	}
+	if len(want.Scores) < 20 || len(want.PoH) < 5 || len(rejected) < 5 {
+		s.Errorf("the test's own events are too few: %d holders, %d nodes, %d rejections", len(want.Scores), len(want.PoH), len(rejected))
+	}
+}
+
+// The buckets hold what the streams fold to, also after restarts, and with two services at once.
+func TestBucketsHoldWhatTheStreamsFoldTo(t *testing.T) {
+	s := startServer(t)
+	policy := state.DefaultPolicy()
+	stop := s.start(s.options())
+	s.publishSome(1, 200)
+	s.check(&policy)
+	stop()
+	s.publishSome(2, 50)
+	stopFirst := s.start(s.options())
+	stopSecond := s.start(s.options())
+	s.publishSome(3, 200)
+	s.check(&policy)
+	stopFirst()
+	s.publishSome(4, 50)
+	s.check(&policy)
+	stopSecond()
+}
+
+// What a stopping service has folded is stored before Run returns.
+func TestStopStoresWhatIsFolded(t *testing.T) {
+	s := startServer(t)
+	o := s.options()
+	o.MaxStaleness = time.Hour
+	stop := s.start(o)
+	s.publishSome(1, 20)
+	stop()
+	before, err := s.client.StreamState(t.Context(), jetstream.Holds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy := state.DefaultPolicy()
+	stored := s.stored(&policy)
+	stop = s.start(s.options())
+	s.settled(jetstream.Holds)
+	stop()
+	if after := s.stored(&policy); stored.Messages > after.Messages || before.Messages == 0 {
+		t.Errorf("%d messages were stored on stopping, %d in the end, of %d", stored.Messages, after.Messages, before.Messages)
+	}
+}
+
+// faulty is a bucket whose commits fail as they are told to.
+type faulty struct {
+	bucket
+	next func() fault
+}
+
+type fault int
+
+const (
+	works fault = iota
+	isNotStored
+	isStoredAndUnknown
+	isUnknownAndNotStored
+	fails
+)
+
+var errBroken = errors.New("broken")
+
+func (f faulty) Commit(ctx context.Context, puts []jetstream.Put, guard uint64) ([]uint64, error) {
+	switch f.next() {
+	case isNotStored:
+		return nil, jetstream.ErrNotStored
+	case isUnknownAndNotStored:
+		return nil, jetstream.ErrUnknownOutcome
+	case isStoredAndUnknown:
+		if _, err := f.bucket.Commit(ctx, puts, guard); err != nil {
+			return nil, err
+		}
+		return nil, jetstream.ErrUnknownOutcome
+	case fails:
+		return nil, errBroken
+	}
+	return f.bucket.Commit(ctx, puts, guard)
+}
+
+// faultyBroker fails to store rejections, or stores them and says that it did not.
+type faultyBroker struct {
+	broker
+	next func() fault
+}
+
+func (f faultyBroker) Reject(ctx context.Context, list []jetstream.Rejection) error {
+	switch f.next() {
+	case isNotStored, fails:
+		return jetstream.ErrNotStored
+	case isStoredAndUnknown, isUnknownAndNotStored:
+		if err := f.broker.Reject(ctx, list); err != nil {
+			return err
+		}
+		return jetstream.ErrUnknownOutcome
+	}
+	return f.broker.Reject(ctx, list)
+}
+
+// Whatever a commit or a rejection comes to, every event counts once in the end.
+func TestEveryOutcomeOfAWrite(t *testing.T) {
+	s := startServer(t)
+	policy := state.DefaultPolicy()
+	service, err := New(s.options())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := service.prepare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s.publishSome(1, 300)
+	var mu sync.Mutex
+	random := rand.New(rand.NewPCG(7, 7))
+	counts := map[fault]int{}
+	next := func() fault {
+		mu.Lock()
+		defer mu.Unlock()
+		f := fault(max(0, random.IntN(12)-int(12-fails-1))) // most work
+		counts[f]++
+		return f
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	run := func(w interface{ run(context.Context) }) {
+		workers.Add(1)
+		go func() { defer workers.Done(); w.run(ctx) }()
+	}
+	turn := make(chan struct{}, 1)
+	for i := range events.Partitions {
+		h := newWorker(service, state.Holds, &policy, i, turn)
+		h.bucket, h.broker = faulty{h.bucket, next}, faultyBroker{h.broker, next}
+		run(h)
+		p := newWorker(service, state.PoH, &policy, i, turn)
+		p.bucket = faulty{p.bucket, next}
+		run(p)
+	}
+	s.publishSome(2, 200)
+	s.check(&policy)
+	cancel()
+	workers.Wait()
+	mu.Lock()
+	defer mu.Unlock()
+	for f := works; f <= fails; f++ {
+		if counts[f] == 0 {
+			t.Errorf("no write came to outcome %d: %v", f, counts)
+		}
+	}
+}
+
+// A partition whose stream was made again stops, says so, and stores nothing; the others go on.
+func TestAStreamThatWasMadeAgain(t *testing.T) {
+	s := startServer(t)
+	stop := s.start(s.options())
+	s.publishSome(1, 100)
+	s.settled(jetstream.Holds)
+	stop()
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	before := s.checkpoint(jetstream.Holds, 0)
+	o := s.options()
+	service, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- service.Run(ctx) }()
+	s.wait("no partition says that its stream was made again", func() bool {
+		err := o.Health.Err()
+		return err != nil && strings.Contains(err.Error(), "belongs to something else")
+	})
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if diff := cmp.Diff(before.Attempt, s.checkpoint(jetstream.Holds, 0).Attempt); diff != "" {
+		t.Error("a checkpoint was stored over one of another stream")
+	}
+}
+
+func TestAnotherPolicyIsRefused(t *testing.T) {
+	s := startServer(t)
+	s.start(s.options())()
+	o := s.options()
+	policy := state.DefaultPolicy()
+	policy.Score.TTL = 1000
+	o.Policy = &policy
+	service, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var drift *jetstream.DriftError
+	if err := service.Run(t.Context()); !errors.As(err, &drift) || !strings.Contains(err.Error(), "ttl") {
+		t.Errorf("another policy: %v", err)
+	}
+}

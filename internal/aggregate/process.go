@@ -1,0 +1,54 @@
+package aggregate
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/city-chain/holdfast/internal/service"
+)
+
+// Flags are the flags of a process that is an aggregator and nothing else.
+type Flags struct {
+	Replicas     int           `help:"Servers that keep each stream and bucket, 1 to 5; 0 = 1 for what is made, and whatever it is for what exists." default:"0" placeholder:"N"`
+	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s" placeholder:"DURATION"`
+	Listen       string        `help:"Address for /healthz, /readyz and /metrics of this process; empty = none." placeholder:"HOST:PORT"`
+	PolicyFlags
+}
+
+// Main runs an aggregator, with its own health and metrics, until ctx is done.
+func Main(ctx context.Context, f Flags, nc *nats.Conn, log *slog.Logger) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if err := service.ReadBuild().Register(registry); err != nil {
+		return err
+	}
+	health := service.NewHealth(Checks...)
+	s, err := New(Options{
+		Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness,
+		Registry: registry, Health: health, Logger: log,
+	})
+	if err != nil {
+		return err
+	}
+	group := service.NewGroup(service.GroupOptions{Logger: log})
+	if f.Listen != "" {
+		mux := http.NewServeMux()
+		mux.HandleFunc("GET /healthz", health.ServeAlive)
+		mux.HandleFunc("GET /readyz", health.ServeReady)
+		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: log})
+		if err != nil {
+			return err
+		}
+		group.Add("http", server)
+	}
+	group.Add("aggregator", s)
+	return group.Run(ctx)
+}

@@ -1,0 +1,119 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+// HTTPOptions configure an [HTTPServer].
+type HTTPOptions struct {
+	// Name is the component's name in the log. Required.
+	Name string
+	// Listen is the address to listen on, host:port; port 0 takes a free one. Required.
+	Listen string
+	// Handler answers the requests, usually an [http.ServeMux], whose patterns then label the metrics. Required.
+	Handler http.Handler
+	// Logger takes what the server has to say: each request at debug, panics at error. Required.
+	Logger *slog.Logger
+	// Metrics count the requests; nil counts nothing.
+	Metrics *HTTPMetrics
+
+	// ReadTimeout bounds the reading of a request with its body; 0 means 60 s. The headers alone must come within 5 s.
+	ReadTimeout time.Duration
+	// WriteTimeout bounds handling and answering, from the end of the headers; 0 means 60 s. A handler that streams lifts it
+	// for its own request by [http.ResponseController.SetWriteDeadline].
+	WriteTimeout time.Duration
+	// DrainTimeout bounds the wait for running requests when the server stops; 0 means 8 s, which is less than
+	// DefaultDrainTimeout so that the group sees an orderly end. What runs longer has its context cancelled and its
+	// connection closed.
+	DrainTimeout time.Duration
+}
+
+const (
+	readHeaderTimeout = 5 * time.Second
+	idleTimeout       = 2 * time.Minute
+	maxHeaderBytes    = 16 << 10
+)
+
+// HTTPServer is a part of a [Group] that serves HTTP. Clients that dawdle are cut off, panics of a handler become answers
+// with status 500, and a browser's cross-origin requests that could change something are refused with 403: else any web
+// page could reach a service that listens on loopback for its owner alone.
+type HTTPServer struct {
+	options HTTPOptions
+	ready   chan struct{} // closed when addr is set
+	addr    string        // to be read after ready
+}
+
+// NewHTTPServer checks the options and returns a server that does not listen yet.
+func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
+	if options.Name == "" || options.Handler == nil || options.Logger == nil {
+		return nil, errors.New("new HTTP server: name, handler and logger are required")
+	}
+	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
+		return nil, fmt.Errorf("new HTTP server: listen address %q is not host:port: %w", options.Listen, err)
+	}
+	setDefault(&options.ReadTimeout, time.Minute)
+	setDefault(&options.WriteTimeout, time.Minute)
+	setDefault(&options.DrainTimeout, 8*time.Second)
+	return &HTTPServer{options: options, ready: make(chan struct{})}, nil
+}
+
+func setDefault(d *time.Duration, value time.Duration) {
+	if *d == 0 {
+		*d = value
+	}
+}
+
+// Ready is closed once the server listens.
+func (s *HTTPServer) Ready() <-chan struct{} { return s.ready }
+
+// Addr returns the address that the server really listens on, host:port; it waits until [HTTPServer.Ready] is closed.
+func (s *HTTPServer) Addr() string {
+	<-s.ready
+	return s.addr
+}
+
+// Run listens and serves until ctx is done, then takes no new requests and waits for the running ones. It is called once.
+func (s *HTTPServer) Run(ctx context.Context) error {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.options.Listen)
+	if err != nil {
+		return err // says "listen tcp", the address and why
+	}
+	s.addr = listener.Addr().String()
+	s.options.Logger.Info("listening", "component", s.options.Name, "addr", s.addr)
+	close(s.ready)
+
+	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRequests()
+	server := &http.Server{
+		Handler:           instrument(s.options.Handler, s.options.Logger.With("component", s.options.Name), s.options.Metrics),
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       s.options.ReadTimeout,
+		WriteTimeout:      s.options.WriteTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		BaseContext:       func(net.Listener) context.Context { return requests },
+		ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve on %s: %w", s.addr, err)
+	case <-ctx.Done():
+	}
+	drain, cancelDrain := context.WithTimeout(requests, s.options.DrainTimeout)
+	defer cancelDrain()
+	if err := server.Shutdown(drain); err != nil {
+		s.options.Logger.Warn("cutting off requests that did not end in time", "component", s.options.Name, "timeout", s.options.DrainTimeout)
+		_ = server.Close() // before the contexts end, so that no handler passes off what it has for a whole answer
+	}
+	<-served
+	return nil
+}

@@ -1,0 +1,40 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+// NATSFlags say how to reach NATS, to be embedded in a command's flags.
+type NATSFlags struct {
+	// URL is one server's address or several, separated by commas: nats://, tls:// or ws://, host and port.
+	URL string `name:"nats" help:"NATS servers, separated by commas." default:"nats://127.0.0.1:4222" group:"NATS:"`
+	// Creds is the path of a credentials file (JWT and NKey seed); empty means none.
+	Creds string `name:"nats-creds" help:"Credentials file (JWT and key) to log in with." placeholder:"FILE" group:"NATS:"`
+	// CA is the path of a PEM file with the authorities to trust instead of the system's; empty means the system's.
+	CA string `name:"nats-ca" help:"PEM file of the authorities that the servers' certificates are checked against (default: the system's)." placeholder:"FILE" group:"NATS:"`
+	// Cert and Key are the paths of this client's own certificate and its key in PEM; both or neither.
+	Cert string `name:"nats-cert" help:"PEM file of our own certificate, where the servers ask for one; with --nats-key." placeholder:"FILE" group:"NATS:"`
+	Key  string `name:"nats-key" help:"PEM file of the key to --nats-cert." placeholder:"FILE" group:"NATS:"`
+}
+
+// Validate is called by [Parse].
+func (f NATSFlags) Validate() error {
+	if (f.Cert == "") != (f.Key == "") {
+		return errors.New("--nats-cert and --nats-key belong together: give both or neither")
+	}
+	return nil
+}
+
+// Connect connects to NATS as the flags say, and goes on trying until a server answers or ctx is done. Wrong credentials
+// and files that cannot be read are errors at once. The caller closes the connection.
+func (f NATSFlags) Connect(ctx context.Context, name string, logger *slog.Logger) (*nats.Conn, error) {
+	return jetstream.Connect(ctx, jetstream.Options{
+		URL: f.URL, Name: name, Credentials: f.Creds, CA: f.CA, Cert: f.Cert, Key: f.Key, Wait: true, Logger: logger,
+	})
+}
