@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vmihailenco/msgpack/v5"
 	"pgregory.net/rapid"
 
 	"github.com/city-chain/holdfast/pkg/events"
@@ -209,6 +210,50 @@ func BenchmarkDecodeAndValidateHolds(b *testing.B) {
 			if err := list[i].Validate(); err != nil {
 				b.Fatal(err)
 			}
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(list)), "ns/event")
+}
+
+// BenchmarkDecodeHoldsByLibrary reads the same bytes with the MessagePack library's low-level calls, for comparison.
+func BenchmarkDecodeHoldsByLibrary(b *testing.B) {
+	list := batch()
+	buf := events.AppendHolds(nil, events.Origin{Producer: "bench", First: 1}, list)
+	b.ReportAllocs()
+	in := bytes.NewReader(buf)
+	d := msgpack.NewDecoder(in)
+	for b.Loop() {
+		in.Reset(buf)
+		d.Reset(in)
+		var err error
+		keep := func(_ any, e error) { err = errors.Join(err, e) }
+		keep(d.DecodeArrayLen())
+		for range 2 {
+			keep(d.DecodeUint64())
+		}
+		keep(d.DecodeString())
+		for range 2 {
+			keep(d.DecodeUint64())
+		}
+		n, e := d.DecodeArrayLen()
+		keep(n, e)
+		for i := range n {
+			h := &list[i]
+			_, err1 := d.DecodeArrayLen()
+			_, err2 := d.DecodeUint64()
+			var err3, err4, err7 error
+			h.Token, err3 = d.DecodeString()
+			h.Holder, err4 = d.DecodeString()
+			start, err5 := d.DecodeUint64()
+			length, err6 := d.DecodeUint64()
+			h.Weight.Lo, err7 = d.DecodeUint64()
+			h.Start, h.End = events.Time(start), events.Time(start+length)
+			if err1 != nil || err2 != nil || err3 != nil || err4 != nil || err5 != nil || err6 != nil || err7 != nil {
+				b.Fatal(err1, err2, err3, err4, err5, err6, err7)
+			}
+		}
+		if err != nil {
+			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(list)), "ns/event")

@@ -1,0 +1,43 @@
+# One way to do things. What happens is in the go command and .ci/run; here are only the names.
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## start everything, import the bundled log, show where to look; until Ctrl-C
+	go run ./cmd/holdfast demo
+
+.PHONY: build
+build: ## build all commands into bin/
+	go build -o bin/ ./cmd/...
+
+.PHONY: test
+test: ## run all tests
+	go test ./...
+
+.PHONY: race
+race: ## run all tests under the race detector
+	.ci/run tests
+
+.PHONY: lint
+lint: ## check formatting, vet, linter, comments and the import table
+	.ci/run format vet staticcheck imports
+
+.PHONY: fmt
+fmt: ## format all code
+	gofmt -w .
+
+.PHONY: bench
+bench: ## run all benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: fuzz
+fuzz: ## run each fuzz target for FUZZTIME (10s)
+	.ci/run fuzz
+
+.PHONY: ci
+ci: ## everything that must hold before a change goes in
+	.ci/run

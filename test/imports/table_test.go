@@ -1,0 +1,82 @@
+package imports
+
+import "slices"
+
+// module is the path in front of every package of ours.
+const module = "github.com/city-chain/holdfast"
+
+// row says what the packages at path, and below it, must never import directly. A package belongs to the row with the
+// longest fitting path, and may always import what lies below the same path. Tests may import more than the code that they
+// test, so only the imports of non-test files are held against the table.
+//
+// Packages of ours are named without the module's path; a name stands for the whole tree below it.
+type row struct {
+	path string
+	rule string // the rule in words, for whoever breaks it
+
+	ours  []string // if not nil: of our packages, only these
+	never []string // none of these, ours or not
+	only  []string // if not nil: of all other packages, only these
+}
+
+var (
+	nats     = []string{"github.com/nats-io", "github.com/synadia-io"}
+	logging  = []string{"log", "log/slog"}
+	services = []string{"internal/ingest", "internal/aggregate", "internal/export", "internal/audit"}
+	none     = []string{}
+
+	// arithmetic is what a pure fold needs: nothing in it does I/O, reads a clock, draws random numbers or starts goroutines.
+	arithmetic = []string{
+		"bytes", "cmp", "container/heap", "encoding/binary", "errors", "fmt", "github.com/holiman/uint256", "iter", "maps", "math",
+		"math/big", "math/bits", "slices", "sort", "strconv", "strings", "unicode/utf8",
+	}
+)
+
+// table is the house: who lives where, and whom it must not call on. A package that fits no row fails the test.
+var table = []row{
+	{path: "cmd/ingest", rule: "a service's command imports its service and internal/service alone", ours: []string{"internal/ingest", "internal/service"}},
+	{path: "cmd/aggregator", rule: "a service's command imports its service and internal/service alone", ours: []string{"internal/aggregate", "internal/service"}},
+	{path: "cmd/exporter", rule: "a service's command imports its service and internal/service alone", ours: []string{"internal/export", "internal/service"}},
+	{path: "cmd/holdfast", rule: "the services own the score; the command asks them", never: []string{"pkg/score"}},
+
+	{path: "pkg/wire", rule: "the canonical msgpack stands alone", ours: none, never: slices.Concat(nats, logging)},
+	{path: "pkg/events", rule: "events know neither our other packages, save for their wire form, nor NATS, nor logging", ours: []string{"pkg/wire"}, never: slices.Concat(nats, logging)},
+	{path: "pkg/score", rule: "the fold is pure: events, their wire form and arithmetic", ours: []string{"pkg/events", "pkg/wire"}, only: arithmetic},
+	{path: "pkg/poh", rule: "the fold is pure: events, their wire form and arithmetic", ours: []string{"pkg/events", "pkg/wire"}, only: arithmetic},
+	{path: "pkg/holders", rule: "a library for memory alone knows neither NATS nor our services", never: append([]string{"internal"}, nats...)},
+	{path: "pkg/client", rule: "what a producer embeds brings along neither our services nor the fold", never: []string{"internal", "pkg/score"}},
+
+	{path: "jetstream", rule: "the streams and buckets know neither the fold nor our services", never: []string{"internal", "pkg/score"}},
+
+	{path: "internal/ingest", rule: "services never import one another", never: except(services, "internal/ingest")},
+	{path: "internal/aggregate", rule: "services never import one another", never: except(services, "internal/aggregate")},
+	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
+	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
+	{path: "internal/state", rule: "what services share never imports them", never: services},
+	{path: "internal/partition", rule: "what services share never imports them", never: services},
+	{path: "internal/importer", rule: "what services share never imports them", never: services},
+	{path: "internal/bench", rule: "what services share never imports them", never: services},
+	{path: "internal/service", rule: "what services share never imports them", never: services},
+	{path: "internal/embedded", rule: "NATS in this process knows nothing of ours", ours: none},
+
+	{path: "api", rule: "generated code knows nothing of ours", ours: none},
+
+	{path: "bench", rule: "free"},
+	{path: "deploy", rule: "free"},
+	{path: "docs", rule: "free"},
+	{path: "examples", rule: "free"},
+	{path: "test", rule: "free"},
+}
+
+// reserved names packages that only some of ours may import.
+var reserved = []struct {
+	path string
+	rule string
+	by   []string
+}{
+	{path: "github.com/nats-io/nats.go/jetstream", rule: "JetStream is spoken in one place, and by the producers' client", by: []string{"jetstream", "pkg/client"}},
+}
+
+func except(all []string, one string) []string {
+	return slices.DeleteFunc(slices.Clone(all), func(s string) bool { return s == one })
+}
