@@ -33,10 +33,9 @@ const batchWindow = 8 << 20
 // commit was sent (nothing can have been stored) from one after it (no one
 // knows), it heeds the context for the commit alone, it bounds what is under
 // way by messages rather than bytes, and it waits for the answer to the first
-// message before it sends the second. Only the first message and those that end
-// half a window are answered, for an answer to each would cost a quarter of the
-// speed; so if one between is refused, the reason is lost and "incomplete
-// batch" is left.
+// message before it sends the second. As there, most messages are not answered,
+// to save a message back for each; so if one of them is refused, the reason is
+// lost and "incomplete batch" is left.
 func (c *Client) publishBatch(ctx context.Context, messages []*nats.Msg) (last uint64, err error) {
 	if len(messages) > MaxBatch {
 		return 0, fmt.Errorf("%w: %d messages, a batch has at most %d", ErrTooLarge, len(messages), MaxBatch)
@@ -149,8 +148,8 @@ type batchAck struct {
 }
 
 // answer waits for the next answer: nil if the server now holds all up to a
-// message that was to be answered, the ack for the commit, or why the batch was refused. One message that
-// is refused makes the server refuse the batch.
+// message that was to be answered, the ack for the commit, or why the batch was
+// refused. One message that is refused makes the server refuse the batch.
 func (b *batch) answer(ctx context.Context) (*batchAck, error) {
 	m, err := b.answers.NextMsgWithContext(ctx)
 	if err != nil {

@@ -55,7 +55,7 @@ func (a *Aggregator) ask(holder string, t time.Time, read func(h *score.Holder, 
 	if t.IsZero() {
 		at = s.tick(at)
 	}
-	since := s.removed
+	since := s.holders.Forgotten()
 	if h := s.holders.Get(holder); h != nil {
 		since = max(since, read(h, at))
 	}
@@ -162,7 +162,7 @@ func (a *Aggregator) stopAt(t time.Time) (events.Time, error) {
 	}
 	since := events.Time(0)
 	for i := range a.shards {
-		since = max(since, a.shards[i].removed, a.shards[i].holders.Since())
+		since = max(since, a.shards[i].holders.Since())
 	}
 	if at < since {
 		a.unlockAll()

@@ -12,11 +12,10 @@ import (
 type shard struct {
 	mu      sync.Mutex
 	holders *score.Holders
-	clock   events.Time  // the latest instant at which anything happened here
-	removed events.Time  // the clock at which a holder was last removed; 0 = never
-	late    []score.Late // refused and not delivered yet
-	event   events.HoldEvent
-	_       [128]byte    // keeps neighbours out of this one's cache lines, and of their prefetched pairs
+	clock   events.Time      // the latest instant at which anything happened or was asked here
+	late    []score.Late     // refused and not delivered yet
+	event   events.HoldEvent // the one being folded; here, because the fold makes what it is given escape
+	_       [128]byte        // keeps neighbours out of this one's cache lines, and of their prefetched pairs
 }
 
 // indexOf returns the index of the shard in which a holder lies.
@@ -36,14 +35,7 @@ func (s *shard) tick(now events.Time) events.Time {
 // advance brings the shard to now, as a message of that time would bring a stream's fold, and returns its clock.
 func (s *shard) advance(now events.Time) events.Time {
 	s.tick(now)
-	if s.holders.Due() > s.clock {
-		return s.clock
-	}
-	before := s.holders.Len()
 	s.holders.Advance(s.clock, &s.late)
-	if s.holders.Len() < before {
-		s.removed = s.clock
-	}
 	return s.clock
 }
 

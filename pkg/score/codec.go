@@ -134,6 +134,7 @@ func DecodeHolders(p *Policy, r *wire.Reader) *Holders {
 			return hs
 		}
 		hs.byID[id], last = h, id
+		hs.through = max(hs.through, h.through)
 		hs.size += holderSize(p, id)
 		next := hs.expiresFrom(h)
 		for i := range h.list {

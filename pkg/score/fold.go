@@ -23,22 +23,27 @@ type fold struct {
 
 // added returns what the event added to the holder's completed holds; what it took away adds nothing.
 func (f *fold) added() Sum {
+	if f.minus.IsZero() {
+		return f.plus
+	}
 	if f.plus.Cmp(f.minus) <= 0 {
 		return Sum{}
 	}
 	return f.plus.Sub(f.minus)
 }
 
-// complete counts a hold that the event completed, and uncomplete one that it replaced.
-func (f *fold) complete(s Hold)   { f.plus = f.plus.Add(whole(s)) }
-func (f *fold) uncomplete(s Hold) { f.minus = f.minus.Add(whole(s)) }
-
-// whole is what a hold counts in all, once it has an end.
-func whole(s Hold) Sum {
-	if s.End == events.Open {
-		return Sum{}
+// complete counts a hold that the event completed, and uncomplete one that it replaced; while a hold has no
+// end there is nothing to count.
+func (f *fold) complete(s Hold) {
+	if s.End != events.Open {
+		f.plus.accrue(s.Weight, s.End-s.Start)
 	}
-	return product(s.Weight, s.End-s.Start)
+}
+
+func (f *fold) uncomplete(s Hold) {
+	if s.End != events.Open {
+		f.minus.accrue(s.Weight, s.End-s.Start)
+	}
 }
 
 // hold folds a hold.
@@ -48,7 +53,7 @@ func (f *fold) hold() error {
 		return f.statement()
 	}
 	s := Hold{Start: e.Start, End: e.End, Weight: e.Weight}
-	if err := f.keep(hold{token: e.Token, start: s.Start, end: s.End, weight: s.Weight, form: formPlain}); err != nil {
+	if err := f.keepPlain(e.Token, s); err != nil {
 		return err
 	}
 	f.h.holds++
@@ -197,7 +202,7 @@ func (f *fold) releaseAll() error {
 		}
 		settled := h.settled()
 		if settled <= f.at.Clock {
-			f.h.finish(f.hs.policy, h.span(), f.at.Clock)
+			f.hs.finish(f.h, h.span(), f.at.Clock)
 			f.grow -= h.size()
 			continue
 		}
@@ -232,7 +237,7 @@ func (f *fold) balance() error {
 		return nil
 	case e.Start > b.start && !b.weight.IsZero():
 		ended := Hold{Start: b.start, End: e.Start, Weight: b.weight}
-		if err := f.keep(hold{token: b.token, start: ended.Start, end: ended.End, weight: ended.Weight, form: formPlain}); err != nil {
+		if err := f.keepPlain(b.token, ended); err != nil {
 			return err
 		}
 		f.complete(ended)
@@ -242,16 +247,21 @@ func (f *fold) balance() error {
 	return nil
 }
 
-// keep takes in what the event left: it is summed up if it is over, else it is listed, within the policy's
-// caps. If there is no room for it, nothing has changed.
-func (f *fold) keep(h hold) error {
-	if h.settled() <= f.at.Clock {
-		if err := f.room(); err != nil {
-			return err
-		}
-		f.h.finish(f.hs.policy, h.span(), f.at.Clock)
-		return nil
+// keepPlain takes in a hold without an id: it is summed up if it is over, else it is listed. If there is no room
+// for it, nothing has changed.
+func (f *fold) keepPlain(token string, s Hold) error {
+	if s.End > f.at.Clock {
+		return f.keep(hold{token: token, start: s.Start, end: s.End, weight: s.Weight, form: formPlain})
 	}
+	if err := f.room(); err != nil {
+		return err
+	}
+	f.hs.finish(f.h, s, f.at.Clock)
+	return nil
+}
+
+// keep lists what the event left, within the policy's caps. If there is no room for it, nothing has changed.
+func (f *fold) keep(h hold) error {
 	balances, others := f.h.count()
 	switch {
 	case h.form == formBalance && balances >= f.hs.policy.MaxTokens:

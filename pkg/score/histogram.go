@@ -26,14 +26,27 @@ var histogramLimits = func() (limits [histogramBounds]Sum) {
 	return limits
 }()
 
+// histogramFirst is, by the number of bits of a score, the first bucket that may take it: of the bounds with as many
+// bits there is at most one.
+var histogramFirst = func() (first [257]uint8) {
+	for n := range first {
+		i := 0
+		for i < histogramBounds && histogramLimits[i].limbs.BitLen() < n {
+			i++
+		}
+		first[n] = uint8(i)
+	}
+	return first
+}()
+
 // Observe counts one score.
 func (h *Histogram) Observe(s Sum) {
-	i := 0
-	for i < histogramBounds && s.limbs.Gt(&histogramLimits[i].limbs) {
+	i := int(histogramFirst[s.limbs.BitLen()])
+	if i < histogramBounds && s.limbs.Gt(&histogramLimits[i].limbs) {
 		i++
 	}
 	h.counts[i]++
-	h.sum = h.sum.Add(s)
+	h.sum.limbs.Add(&h.sum.limbs, &s.limbs)
 }
 
 // Merge adds what another histogram has counted.

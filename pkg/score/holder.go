@@ -130,7 +130,7 @@ func (h *Holder) At(p *Policy, t events.Time) (r Reading, ok bool) {
 		if e.open() {
 			r.OpenHolds++
 		}
-		r.Score = r.Score.Add(product(e.weight, min(e.end, t)-e.start))
+		r.Score.accrue(e.weight, min(e.end, t)-e.start)
 	}
 	return r, true
 }
@@ -211,7 +211,7 @@ func (h *Holder) count() (balances, others int) {
 
 // finish adds a finished hold to the sums. The clock is not before its end.
 func (h *Holder) finish(p *Policy, s Hold, clock events.Time) {
-	h.finished = h.finished.Add(product(s.Weight, s.End-s.Start))
+	h.finished.accrue(s.Weight, s.End-s.Start)
 	h.through = max(h.through, s.End)
 	if p.WindowStep > 0 && s.End > s.Start && !s.Weight.IsZero() {
 		if h.window == nil {

@@ -18,6 +18,7 @@ type Holders struct {
 	policy    *Policy
 	byID      map[string]*Holder
 	size      int         // an upper bound of the encoded size, in bytes
+	through   events.Time // the latest end among what is summed up; 0 = none
 	forgotten events.Time // the last instant at which a holder counted that has been removed since; 0 = none
 	scores    Histogram   // of what each event added
 	wakes     wakeQueue   // when holders are to be looked at
@@ -129,7 +130,7 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 		case e.form == formWaiting:
 			*late = append(*late, lateRelease(id, &e, events.ReleaseExpired, "its hold did not arrive within 24 h of the stream's clock"))
 		default:
-			h.finish(hs.policy, e.span(), clock)
+			hs.finish(h, e.span(), clock)
 		}
 		hs.size -= e.size()
 	}
@@ -142,6 +143,12 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 		return
 	}
 	hs.schedule(id, h, min(next, hs.expiresFrom(h)))
+}
+
+// finish sums up a hold of a holder that is over.
+func (hs *Holders) finish(h *Holder, s Hold, clock events.Time) {
+	h.finish(hs.policy, s, clock)
+	hs.through = max(hs.through, s.End)
 }
 
 // expiresFrom is the first clock at which the holder has expired; Open = never.
@@ -188,15 +195,15 @@ func (hs *Holders) Get(id string) *Holder { return hs.byID[id] }
 func (hs *Holders) All() iter.Seq2[string, *Holder] { return maps.All(hs.byID) }
 
 // Since returns the first instant for which every holder's score is known.
-func (hs *Holders) Since() events.Time {
-	since := hs.forgotten
-	if since > 0 {
-		since++
+func (hs *Holders) Since() events.Time { return max(hs.through, hs.Forgotten()) }
+
+// Forgotten returns the first instant for which no holder is missing that has expired and been removed: later than
+// any at which such a holder counted, 0 if there was none.
+func (hs *Holders) Forgotten() events.Time {
+	if hs.forgotten == 0 {
+		return 0
 	}
-	for _, h := range hs.byID {
-		since = max(since, h.through)
-	}
-	return since
+	return hs.forgotten + 1
 }
 
 // Scores returns the histogram of what each accepted event added. It must not be changed.

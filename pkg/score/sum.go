@@ -44,15 +44,20 @@ func (s Sum) String() string { return events.Decimal(s.limbs.ToBig(), SumDigits)
 // Float64 returns the score in weight·seconds, rounded to the nearest float64.
 func (s Sum) Float64() float64 { return nearest(&s.limbs, SumDigits) }
 
-// product returns weight × ms; a span that is not positive counts nothing.
-func product(w events.Weight, ms events.Time) Sum {
+// accrue adds weight × ms; a span that is not positive counts nothing. A product has at most 191 bits.
+func (s *Sum) accrue(w events.Weight, ms events.Time) {
 	if ms <= 0 {
-		return Sum{}
+		return
 	}
 	h1, p0 := bits.Mul64(w.Lo, uint64(ms))
 	p2, p1 := bits.Mul64(w.Hi, uint64(ms))
 	p1, c := bits.Add64(p1, h1, 0)
-	return Sum{limbs: uint256.Int{p0, p1, p2 + c, 0}}
+	p2 += c
+	l := &s.limbs
+	l[0], c = bits.Add64(l[0], p0, 0)
+	l[1], c = bits.Add64(l[1], p1, c)
+	l[2], c = bits.Add64(l[2], p2, c)
+	l[3] += c
 }
 
 // Rate is how fast a score grows: the sum of the weights of the running holds, an integer of 256 bits in

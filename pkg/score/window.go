@@ -24,8 +24,7 @@ func (w *window) add(p *Policy, s Hold, clock events.Time) {
 	for b := first; b <= last; b++ {
 		from := max(s.Start, events.Time(b)*p.WindowStep)
 		to := min(s.End, events.Time(b+1)*p.WindowStep)
-		sum := &w.sums[b%int64(len(w.sums))]
-		*sum = sum.Add(product(s.Weight, to-from))
+		w.sums[b%int64(len(w.sums))].accrue(s.Weight, to-from)
 	}
 }
 
@@ -60,7 +59,7 @@ func (h *Holder) WindowAt(p *Policy, t events.Time) Sum {
 	from := events.Time(oldest) * p.WindowStep
 	for i := range h.list {
 		if e := &h.list[i]; e.counts() {
-			total = total.Add(product(e.weight, min(e.end, t)-max(e.start, from)))
+			total.accrue(e.weight, min(e.end, t)-max(e.start, from))
 		}
 	}
 	return total

@@ -1,0 +1,237 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// Defaults of [PublisherOptions].
+const (
+	DefaultMaxPending    = 65536
+	DefaultMaxBatchBytes = 256 << 10
+	DefaultDrainTimeout  = 5 * time.Second
+)
+
+// maxBatchBytes leaves a message room for its headers.
+const maxBatchBytes = jetstream.MaxMessage - 1024
+
+// minBatchBytes holds any single event.
+const minBatchBytes = 4 << 10
+
+// PublisherOptions configure a [Publisher].
+type PublisherOptions struct {
+	// Producer is the name under which events are numbered, an id in the sense of pkg/events. Empty means that nobody
+	// numbers them: they are then delivered at least once, and once only as far as the stream's memory of message ids
+	// reaches (two minutes). No two processes may use a name and epoch at the same time; see [Claim].
+	Producer string
+	// Epoch tells the claims of the name apart. The fold refuses what comes under a lower epoch than it has seen.
+	Epoch uint64
+	// Next has the number of the next event of each partition; 0 means 1.
+	Next Numbers
+
+	// MaxPending is how many events may be queued or under way; [Publisher.Send] waits above it. 0 means
+	// DefaultMaxPending.
+	MaxPending int
+	// MaxBatchBytes bounds an envelope, 4 KiB to 1 KiB below [jetstream.MaxMessage]; 0 means DefaultMaxBatchBytes.
+	MaxBatchBytes int
+	// DrainTimeout is how long [Publisher.Run] goes on with what is queued when it is told to stop; 0 means
+	// DefaultDrainTimeout.
+	DrainTimeout time.Duration
+
+	// Logger is told when publishing fails and when it goes on. Nil discards.
+	Logger *slog.Logger
+	// Observe, if set, is called after every attempt to publish an envelope, by several goroutines at once. It must not
+	// block.
+	Observe func(Attempt)
+}
+
+// Attempt is one attempt to publish an envelope.
+type Attempt struct {
+	Events int
+	Bytes  int           // the envelope's size
+	Took   time.Duration // until the acknowledgement, or the failure
+	Err    error         // nil if it was acknowledged; else one of package jetstream's, and it will be sent again
+}
+
+func (o *PublisherOptions) complete() error {
+	if o.Producer == "" && (o.Epoch != 0 || o.Next != Numbers{}) {
+		return errors.New("an epoch or numbers without a producer: name it, or leave them out")
+	}
+	if o.Producer != "" {
+		if err := (events.Origin{Producer: o.Producer, Epoch: o.Epoch, First: 1}).Validate(); err != nil {
+			return err
+		}
+	}
+	if o.MaxPending == 0 {
+		o.MaxPending = DefaultMaxPending
+	}
+	if o.MaxBatchBytes == 0 {
+		o.MaxBatchBytes = DefaultMaxBatchBytes
+	}
+	if o.DrainTimeout == 0 {
+		o.DrainTimeout = DefaultDrainTimeout
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observe == nil {
+		o.Observe = func(Attempt) {}
+	}
+	switch {
+	case o.MaxPending < 0:
+		return fmt.Errorf("MaxPending is %d: it must be positive", o.MaxPending)
+	case o.MaxBatchBytes < minBatchBytes || o.MaxBatchBytes > maxBatchBytes:
+		return fmt.Errorf("MaxBatchBytes is %d: it must be %d to %d", o.MaxBatchBytes, minBatchBytes, maxBatchBytes)
+	case o.DrainTimeout < 0:
+		return fmt.Errorf("DrainTimeout is %v: it must be positive", o.DrainTimeout)
+	}
+	return nil
+}
+
+// Publisher publishes the events of one producer to one log: holds, releases and balances to [jetstream.Holds], Proof of
+// History events to [jetstream.PoH]. It is safe for concurrent use.
+type Publisher[E Event] struct {
+	client  *jetstream.Client
+	codec   codec[E]
+	options PublisherOptions
+	gate    gate
+	trouble trouble
+
+	mu     sync.Mutex
+	lanes  [jetstream.Partitions]*lane[E] // the pointers are fixed; what they share is guarded by mu
+	closed bool                           // nothing is queued any more; guarded by mu
+}
+
+// NewPublisher checks the options and returns a publisher that does nothing yet but queue.
+func NewPublisher[E Event](c *jetstream.Client, o PublisherOptions) (*Publisher[E], error) {
+	if err := o.complete(); err != nil {
+		return nil, fmt.Errorf("new publisher: %w", err)
+	}
+	p := &Publisher[E]{client: c, codec: codecOf[E](), options: o}
+	p.gate.limit = o.MaxPending
+	p.trouble.log = o.Logger.With("stream", p.codec.log.Stream)
+	for partition := range p.lanes {
+		p.lanes[partition] = newLane(p, partition)
+	}
+	return p, nil
+}
+
+// Send queues events and returns their receipt; it waits while the queue is full. The events must be valid: Send does not
+// look again. Those of one partition are stored in the order in which they were sent, within a list and from one Send to
+// the next. The list is the caller's again when Send returns.
+//
+// A list is taken whole or, on an error, not at all. The errors are the cause of ctx, whose end does not concern a list
+// that was taken, and [ErrClosed]. A list longer than MaxPending waits until nothing else is pending.
+func (p *Publisher[E]) Send(ctx context.Context, list []E) (*Receipt, error) {
+	if len(list) == 0 {
+		return newReceipt(0), nil
+	}
+	partitions := make([]uint8, len(list))
+	for i := range list {
+		partitions[i] = uint8(events.PlaceOf(p.codec.placeBy(&list[i])).Partition)
+	}
+	if err := p.gate.enter(ctx, len(list)); err != nil {
+		return nil, fmt.Errorf("send to %s: %w", p.codec.log.Stream, err)
+	}
+	receipt := newReceipt(len(list))
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		p.gate.leave(len(list))
+		return nil, fmt.Errorf("send to %s: %w", p.codec.log.Stream, ErrClosed)
+	}
+	for i := range list {
+		p.lanes[partitions[i]].enqueue(list[i], receipt)
+	}
+	for _, l := range p.lanes {
+		if l.queue.len() > 0 {
+			l.wakeUp()
+		}
+	}
+	return receipt, nil
+}
+
+// Run publishes until ctx is done. Then it takes nothing more, and returns nil when all that it has taken is
+// acknowledged, or after DrainTimeout with [ErrUnacknowledged], as the receipts of what is left do. It returns earlier only if
+// the connection was closed for good. Run is called once.
+func (p *Publisher[E]) Run(ctx context.Context) error {
+	work, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer giveUp(nil)
+	var lanes sync.WaitGroup
+	for _, l := range p.lanes {
+		lanes.Go(func() {
+			if err := l.run(work); err != nil {
+				giveUp(err)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		lanes.Wait()
+		close(done)
+	}()
+
+	select {
+	case <-ctx.Done():
+	case <-done: // the connection was closed
+	}
+	p.close()
+	timeout := time.NewTimer(p.options.DrainTimeout)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-timeout.C:
+		giveUp(fmt.Errorf("not acknowledged within %v of stopping", p.options.DrainTimeout))
+		<-done
+	}
+	if left := p.abandon(); left > 0 {
+		return fmt.Errorf("publish to %s: %d events: %w (%w)", p.codec.log.Stream, left, ErrUnacknowledged, context.Cause(work))
+	}
+	return nil
+}
+
+// Next returns the numbers that the next event sent of each partition would have. After Run has returned nil, these are
+// where the producer goes on.
+func (p *Publisher[E]) Next() Numbers {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var next Numbers
+	for partition, l := range p.lanes {
+		next[partition] = l.next
+	}
+	return next
+}
+
+// Pending returns how many events are queued or under way.
+func (p *Publisher[E]) Pending() int { return p.gate.count() }
+
+// close takes no more events and lets the lanes end when they have none left.
+func (p *Publisher[E]) close() {
+	p.gate.close()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	for _, l := range p.lanes {
+		l.wakeUp()
+	}
+}
+
+// abandon gives up what the lanes have left and returns how many events that is. The lanes have ended.
+func (p *Publisher[E]) abandon() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	left := 0
+	for _, l := range p.lanes {
+		left += l.abandon()
+	}
+	p.gate.leave(left)
+	return left
+}
