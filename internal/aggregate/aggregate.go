@@ -43,14 +43,14 @@ type Options struct {
 	DrainTimeout time.Duration
 	// Registry takes the service's metrics. Required.
 	Registry prometheus.Registerer
-	// Health learns of "nats", "streams" and "partitions". Required.
+	// Health learns of Checks. Required.
 	Health *service.Health
 	// Logger is required.
 	Logger *slog.Logger
 }
 
 // Checks are the names under which the service reports to its Health.
-var Checks = []string{"nats", "streams", "partitions"}
+var Checks = []string{"aggregator.nats", "aggregator.streams", "aggregator.partitions"}
 
 // Service folds all partitions of both logs. It is made by New and run once.
 type Service struct {
@@ -97,7 +97,7 @@ func New(o Options) (*Service, error) {
 	}, nil
 }
 
-// Ready is closed once the streams and buckets exist and every partition has been loaded.
+// Ready is closed once the streams and buckets exist. Whether every partition is served is for Health to say.
 func (s *Service) Ready() <-chan struct{} { return s.ready }
 
 // Run makes the streams and buckets that are missing, and serves all partitions until ctx is done; then it stores
@@ -111,7 +111,8 @@ func (s *Service) Run(ctx context.Context) error {
 		}
 		return err
 	}
-	s.Health.Set("streams", nil)
+	s.Health.Set("aggregator.streams", nil)
+	close(s.ready)
 	s.Logger.Info("serving", "component", "aggregator", "partitions", events.Partitions, "policy", policy.Map())
 	for _, log := range jetstream.Logs() {
 		for i := range events.Partitions {
@@ -156,7 +157,7 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 		case errors.As(err, &drift), errors.Is(err, state.ErrForeign), errors.Is(err, errPolicy):
 			return nil, err
 		}
-		s.Health.Set("streams", err)
+		s.Health.Set("aggregator.streams", err)
 		s.Logger.Warn("cannot prepare the streams and buckets; trying again", "component", "aggregator", "error", err)
 		if !wait.sleep(ctx) {
 			return nil, ctx.Err()
@@ -210,14 +211,7 @@ func (s *Service) report(name string, err error) {
 			all = append(all, fmt.Errorf("%s: %w", name, err))
 		}
 	}
-	s.Health.Set("partitions", errors.Join(all...))
-	if len(all) == 0 {
-		select {
-		case <-s.ready:
-		default:
-			close(s.ready)
-		}
-	}
+	s.Health.Set("aggregator.partitions", errors.Join(all...))
 }
 
 // watchConnection tells Health whether NATS is there.
@@ -225,9 +219,9 @@ func (s *Service) watchConnection(ctx context.Context) {
 	changed := s.Conn.StatusChanged()
 	for {
 		if status := s.Conn.Status(); status == nats.CONNECTED {
-			s.Health.Set("nats", nil)
+			s.Health.Set("aggregator.nats", nil)
 		} else {
-			s.Health.Set("nats", fmt.Errorf("the connection is %s", status))
+			s.Health.Set("aggregator.nats", fmt.Errorf("the connection is %s", status))
 		}
 		select {
 		case <-changed:

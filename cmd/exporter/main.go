@@ -1,0 +1,41 @@
+// Holdfast-exporter serves what the state in NATS says: rankings, totals and holders over HTTP, and metrics for
+// Prometheus. It never writes.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/city-chain/holdfast/internal/export"
+	"github.com/city-chain/holdfast/internal/service"
+)
+
+func main() { os.Exit(service.Main(run)) }
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var cli struct {
+		Listen        string `help:"Address to serve HTTP on; port 0 takes a free one." default:"127.0.0.1:9100" placeholder:"HOST:PORT"`
+		MetricsTop    int    `help:"How many holders' scores the metrics show, 0 to 1000." default:"10" placeholder:"N"`
+		MetricsSeries int    `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000" placeholder:"N"`
+		service.LogFlags
+		service.NATSFlags
+	}
+	_, code, ok := service.Parse("holdfast-exporter", "Serves scores, rankings and metrics from the state in NATS.", &cli, args, stdout, stderr)
+	if !ok {
+		return code
+	}
+	log := cli.Logger(stderr)
+	exporter, err := export.New(export.Options{
+		NATS: cli.NATSFlags, Listen: cli.Listen, MetricsTop: cli.MetricsTop, MaxSeries: cli.MetricsSeries, Logger: log,
+	})
+	if err != nil {
+		log.Error("cannot start", "error", err)
+		return service.ExitUsage
+	}
+	if err := exporter.Run(ctx); err != nil {
+		log.Error("stopped with an error", "error", err)
+		return service.ExitFailure
+	}
+	return service.ExitOK
+}

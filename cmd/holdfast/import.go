@@ -1,0 +1,126 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/schollz/progressbar/v3"
+
+	"github.com/city-chain/holdfast/internal/importer"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+// importing imports files.
+type importing struct {
+	Files []string `arg:"" name:"file" help:"CSV with the header token_id,holder_id,start,end,weight, or NDJSON; - is standard input."`
+	Name  string   `help:"What the import is known by, instead of the file's base name. Under a new name all of a file counts anew." placeholder:"NAME"`
+	service.NATSFlags
+}
+
+func (i *importing) run(ctx context.Context, s *session) error {
+	_, err := i.files(ctx, s)
+	return err
+}
+
+// files imports the files and says what became of them. The error is errSaid if a line was refused.
+func (i *importing) files(ctx context.Context, s *session) ([]importer.Result, error) {
+	logger := s.logFlags.Logger(s.stderr)
+	nc, err := jetstream.Connect(ctx, jetstream.Options{
+		URL: i.URL, Name: "holdfast-import", Credentials: i.Creds, CA: i.CA, Cert: i.Cert, Key: i.Key, Logger: logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer nc.Close()
+	client, err := jetstream.New(nc)
+	if err != nil {
+		return nil, err
+	}
+	progress := &progressDisplay{session: s}
+	m, err := importer.New(importer.Options{
+		Records: client.Bucket(jetstream.Producers), Publish: importer.Publish(client, logger),
+		Name: i.Name, Stdin: s.stdin, Logger: logger,
+		Progress: progress.show,
+		Report: func(r importer.Refused) {
+			progress.clear()
+			fmt.Fprintln(s.stderr, r.Error())
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	results, err := m.Import(ctx, i.Files...)
+	progress.clear()
+	refused := int64(0)
+	for _, r := range results {
+		refused += r.Refused
+		printResult(s, r)
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrNoStream):
+		return results, fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+	case err != nil:
+		return results, err
+	case refused > 0:
+		return results, errSaid
+	}
+	return results, nil
+}
+
+// printResult says what became of a file.
+func printResult(s *session, r importer.Result) {
+	switch {
+	case r.Name == "":
+		return // it failed before that was clear, and the error says why
+	case r.Totals == (importer.Totals{}) && r.Before.Events > 0:
+		fmt.Fprintf(s.stdout, "%s: nothing new; %d events were imported before as %q\n", r.File, r.Before.Events, r.Name)
+	default:
+		fmt.Fprintf(s.stdout, "%s: %d events imported as %q", r.File, r.Events, r.Name)
+		if r.Before.Events > 0 {
+			fmt.Fprintf(s.stdout, ", after %d before", r.Before.Events)
+		}
+		fmt.Fprintln(s.stdout)
+	}
+	if r.Refused > 0 {
+		fmt.Fprintf(s.stderr, "%s: %d lines refused; they are in %s, to be mended and imported as a file of its own\n", r.File, r.Refused, r.RefusedFile)
+	}
+}
+
+// progressDisplay shows the progress of one file after the other, if standard error is a terminal.
+type progressDisplay struct {
+	*session
+	file string
+	bar  *progressbar.ProgressBar
+}
+
+func (d *progressDisplay) show(p importer.Progress) {
+	if d.bar == nil || d.file != p.File {
+		d.clear()
+		total := p.BytesTotal
+		if total == 0 {
+			total = -1 // unknown
+		}
+		d.file = p.File
+		d.bar = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(d.stderr),
+			progressbar.OptionSetVisibility(isTerminal(d.stderr)),
+			progressbar.OptionSetDescription(filepath.Base(p.File)),
+			progressbar.OptionShowBytes(true),
+			progressbar.OptionShowElapsedTimeOnFinish(),
+			progressbar.OptionClearOnFinish(),
+		)
+	}
+	d.bar.Describe(fmt.Sprintf("%s: %d events", filepath.Base(p.File), p.Events))
+	_ = d.bar.Set64(p.BytesRead) // it fails on a bar that is complete
+}
+
+// clear takes the bar away.
+func (d *progressDisplay) clear() {
+	if d.bar != nil {
+		_ = d.bar.Clear()
+		d.bar = nil
+	}
+}

@@ -1,0 +1,59 @@
+// Command holdfast is the command for people: everything in one process, a demonstration, imports, and questions to an
+// exporter.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/city-chain/holdfast/internal/service"
+)
+
+func main() { os.Exit(service.Main(run)) }
+
+// commands are the subcommands with their flags.
+type commands struct {
+	Up     up        `cmd:"" help:"Run everything in one process, on a NATS server of its own."`
+	Demo   demo      `cmd:"" help:"Run everything in a fresh folder, import the bundled log, show the result."`
+	Import importing `cmd:"" help:"Import files of events: each line once, however often it is run."`
+	Top    top       `cmd:"" help:"Show the holders with the highest scores."`
+	Stats  stats     `cmd:"" help:"Show totals."`
+	Holder holder    `cmd:"" help:"Show one holder."`
+	service.LogFlags
+}
+
+// session is what a subcommand works with besides its flags.
+type session struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	logFlags       service.LogFlags
+}
+
+// errSaid ends a command with exit code 1 after everything has been said.
+var errSaid = errors.New("failed")
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c commands
+	const description = "Exact scores from streams of Proof-of-Hold and Proof-of-History events, on NATS JetStream."
+	command, code, ok := service.Parse("holdfast", description, &c, args, stdout, stderr)
+	if !ok {
+		return code
+	}
+	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, logFlags: c.LogFlags}
+	byName := map[string]func(context.Context, *session) error{
+		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
+		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run,
+	}
+	name, _, _ := strings.Cut(command, " ")
+	switch err := byName[name](ctx, s); {
+	case err == nil:
+		return service.ExitOK
+	case !errors.Is(err, errSaid):
+		fmt.Fprintf(stderr, "holdfast %s: %v\n", name, err)
+	}
+	return service.ExitFailure
+}
