@@ -128,3 +128,11 @@ func (c *Checkpoint) CheckStream(stream string, created time.Time, partition int
 	}
 	return nil
 }
+
+// Numbered returns the number of a producer up to which all of its events are folded; 0 if it is not known.
+func (c *Checkpoint) Numbered(producer string) uint64 {
+	if p := c.producers.byName[producer]; p != nil {
+		return p.floor
+	}
+	return 0
+}

@@ -160,8 +160,8 @@ func (p *Publisher[E]) Send(ctx context.Context, list []E) (*Receipt, error) {
 }
 
 // Run publishes until ctx is done. Then it takes nothing more, and returns nil when all that it has taken is
-// acknowledged, or after DrainTimeout with [ErrUnacknowledged], as the receipts of what is left do. It returns earlier only if
-// the connection was closed for good. Run is called once.
+// acknowledged, or after DrainTimeout with [ErrUnacknowledged], as the receipts of what is left do. It returns the same earlier
+// only if it has events and finds the connection closed for good. Run is called once.
 func (p *Publisher[E]) Run(ctx context.Context) error {
 	work, giveUp := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer giveUp(nil)

@@ -1,0 +1,186 @@
+// Package export is the service that answers questions about the state: it follows the buckets that the fold is kept
+// in, and serves what they say. It never writes.
+//
+//	bucket HOLDS_STATE ──► follower ─┐ a slot takes effect with its checkpoint          ┌─► HTTP: /top, /stats, /holders/{id}
+//	bucket POH_STATE   ──► follower ─┴─► View ──► Snapshot: one consistent set of state ─┴─► /metrics, read at each scrape
+//
+// A follower (follow.go) reads its bucket whole and then follows what changes; an assembly (assembly.go) lets slots
+// take effect only together with the checkpoint that lists them, so half a batch is never seen. A [Snapshot] answers
+// for any instant that the state knows, since scores are functions of time; nothing is stored for an answer. Servers
+// (http.go, metrics.go) only render answers.
+//
+// Should NATS or a bucket go away, the last state stays up, and /readyz and the metrics say how old it is.
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+const (
+	// DefaultListen is the address that an exporter listens on if nothing else is asked for.
+	DefaultListen = "127.0.0.1:9100"
+	// DefaultMetricsTop is how many holders' scores the command shows in the metrics if nothing else is asked for.
+	DefaultMetricsTop = 10
+	// MaxMetricsTop is the most holders whose scores the metrics can show.
+	MaxMetricsTop = 1000
+	// DefaultMaxSeries is the default of Options.MaxSeries.
+	DefaultMaxSeries = 2000
+)
+
+// Options configure a Service.
+type Options struct {
+	// Conn is the connection to NATS; the caller closes it after Run. Nil: the service connects as NATS says, and
+	// waits until there is a server.
+	Conn *nats.Conn
+	// NATS says how to reach NATS if Conn is nil.
+	NATS service.NATSFlags
+	// Listen is the address to serve HTTP on, host:port; port 0 takes a free one; "" means DefaultListen.
+	Listen string
+	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none.
+	MetricsTop int
+	// MaxSeries is the most series of http_requests_total, and of grpc_requests_total, that the metrics show; what is
+	// left out is counted. 0 means DefaultMaxSeries.
+	MaxSeries int
+	// Registry takes the exporter's metrics and is what /metrics serves. Nil means a new one, which also has those of
+	// the Go runtime, the process and the build.
+	Registry *prometheus.Registry
+	// Health learns of Checks and is what /readyz serves. Nil means a new one.
+	Health *service.Health
+	// Logger is required.
+	Logger *slog.Logger
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// Service is an exporter. It is made by New and run once.
+type Service struct {
+	options Options
+	log     *slog.Logger
+	view    *View
+	handler http.Handler
+	http    *service.HTTPServer
+}
+
+// New checks the options and returns an exporter that neither connects nor listens yet.
+func New(o Options) (*Service, error) {
+	switch {
+	case o.Logger == nil:
+		return nil, errors.New("exporter: a logger is required")
+	case o.MetricsTop < 0 || o.MetricsTop > MaxMetricsTop:
+		return nil, fmt.Errorf("exporter: %d holders in the metrics; it is 0 to %d", o.MetricsTop, MaxMetricsTop)
+	case o.MaxSeries < 0:
+		return nil, fmt.Errorf("exporter: %d series of requests; it is 1 or more, or 0 for the default, %d", o.MaxSeries, DefaultMaxSeries)
+	}
+	if o.Listen == "" {
+		o.Listen = DefaultListen
+	}
+	if o.MaxSeries == 0 {
+		o.MaxSeries = DefaultMaxSeries
+	}
+	if o.Health == nil {
+		o.Health = service.NewHealth()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Registry == nil {
+		o.Registry = prometheus.NewRegistry()
+		o.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		if err := service.ReadBuild().Register(o.Registry); err != nil {
+			return nil, fmt.Errorf("exporter: %w", err)
+		}
+	}
+	log := o.Logger.With("component", "exporter")
+	s := &Service{options: o, log: log, view: newView(o.Health, log, o.Now)}
+	if err := o.Registry.Register(newCollector(s.view, o.MetricsTop, o.MaxSeries)); err != nil {
+		return nil, fmt.Errorf("exporter: register metrics: %w", err)
+	}
+	metrics, err := service.NewHTTPMetrics(o.Registry, "holdfast_exporter")
+	if err != nil {
+		return nil, fmt.Errorf("exporter: %w", err)
+	}
+	s.handler = newHandler(s.view, o.Health, o.Registry, log)
+	s.http, err = service.NewHTTPServer(service.HTTPOptions{
+		Name: "exporter", Listen: o.Listen, Logger: o.Logger, Metrics: metrics,
+		Handler: s.handler,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("exporter: %w", err)
+	}
+	return s, nil
+}
+
+// Ready is closed once the exporter listens. Whether it can answer is for Health and /readyz to say.
+func (s *Service) Ready() <-chan struct{} { return s.http.Ready() }
+
+// Addr returns the address that the exporter really listens on, host:port; it waits until Ready is closed.
+func (s *Service) Addr() string { return s.http.Addr() }
+
+// Health returns what /readyz serves.
+func (s *Service) Health() *service.Health { return s.options.Health }
+
+// ServeHTTP answers a request as Run does over the network.
+func (s *Service) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.handler.ServeHTTP(w, r) }
+
+// View returns what the exporter knows, for who asks in the same process.
+func (s *Service) View() *View { return s.view }
+
+// Run serves until ctx is done, then lets the running requests finish, for 8 s at most. Until NATS, the streams and the
+// buckets are there it waits for them: it answers, but is not ready. It returns an error if it cannot listen, if NATS
+// refuses the credentials, or if the connection was closed for good.
+func (s *Service) Run(ctx context.Context) error {
+	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
+	group.Add("http", s.http)
+	group.Add("view", service.RunFunc(s.follow))
+	return group.Run(ctx)
+}
+
+// follow connects if need be and keeps the view up to date.
+func (s *Service) follow(ctx context.Context) error {
+	nc := s.options.Conn
+	if nc == nil {
+		var err error
+		if nc, err = s.connect(ctx); err != nil {
+			return err
+		}
+		defer nc.Close()
+	}
+	client, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	return s.view.run(ctx, client)
+}
+
+// connect connects to NATS. If no server is there it says so, and waits for one.
+func (s *Service) connect(ctx context.Context) (*nats.Conn, error) {
+	how := s.options.NATS
+	o := jetstream.Options{
+		URL: how.URL, Credentials: how.Creds, CA: how.CA, Cert: how.Cert, Key: how.Key,
+		Name: "holdfast-exporter", Logger: s.log,
+	}
+	nc, err := jetstream.Connect(ctx, o)
+	if err == nil {
+		return nc, nil
+	}
+	s.log.Warn("no connection to NATS; trying on: start a server there, or name another one by --nats", "error", err)
+	s.options.Health.Set("view.connection", err)
+	o.Wait = true
+	nc, err = jetstream.Connect(ctx, o)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	return nc, err
+}

@@ -1,0 +1,200 @@
+package export
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/score"
+)
+
+const (
+	// DefaultTop and MaxTop are how many holders /top answers with if nothing is said, and at most.
+	DefaultTop = 10
+	MaxTop     = 10_000
+
+	// retryAfter is how many seconds a client is asked to wait for the state to be loaded.
+	retryAfter = "2"
+	// maxScrapes is how many scrapes are answered at once: each goes over all holders.
+	maxScrapes = 4
+
+	holdersPath = "/holders/"
+)
+
+const index = `Holdfast exporter
+
+/top?n=10&at=TIME       the ranking at an instant
+/stats?at=TIME          totals at an instant, and how far the streams are folded
+/holders/ID?at=TIME     one holder at an instant; the id percent-encoded as one segment of a path
+/metrics                for Prometheus
+/healthz                whether the process lives
+/readyz                 whether it can answer, or why not
+
+TIME is Unix seconds, whole or decimal, or RFC 3339; without it, now.
+`
+
+// handler serves HTTP. Paths are matched as they were sent, undecoded and uncleaned: a holder's id may be "..", or
+// have "/" in it.
+type handler struct {
+	view   *View
+	routes map[string]http.HandlerFunc
+}
+
+// newHandler returns the handler of all that an exporter serves over HTTP.
+func newHandler(view *View, health *service.Health, registry *prometheus.Registry, logger *slog.Logger) http.Handler {
+	h := &handler{view: view}
+	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes,
+		ErrorHandling: promhttp.ContinueOnError, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), Registry: registry,
+	})
+	h.routes = map[string]http.HandlerFunc{
+		"/":        serveIndex,
+		"/top":     h.serveTop,
+		"/stats":   h.serveStats,
+		"/healthz": health.ServeAlive,
+		"/readyz":  health.ServeReady,
+		"/metrics": metrics.ServeHTTP,
+	}
+	return h
+}
+
+// ServeHTTP implements [http.Handler]. It notes the route as the request's pattern, which labels the metrics.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.EscapedPath()
+	serve := h.routes[path]
+	if serve != nil {
+		r.Pattern = path
+	} else if id, ok := strings.CutPrefix(path, holdersPath); ok {
+		r.Pattern = holdersPath + "{id}"
+		serve = func(w http.ResponseWriter, r *http.Request) { h.serveHolder(w, r, id) }
+	}
+	switch {
+	case serve == nil:
+		writeError(w, http.StatusNotFound, problem{Reason: "there is nothing at this path; / lists what there is"})
+	case r.Method != http.MethodGet && r.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		writeError(w, http.StatusMethodNotAllowed, problem{Reason: "an exporter is only read: GET or HEAD"})
+	default:
+		serve(w, r)
+	}
+}
+
+func serveIndex(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte(index)) // fails only if the client has gone
+}
+
+func (h *handler) serveTop(w http.ResponseWriter, r *http.Request) {
+	answer(w, r, h.view, []string{"n", "at"}, func(s *Snapshot, q query) (any, error) {
+		ranking, err := s.Top(q.n, q.at)
+		if err != nil {
+			return nil, err
+		}
+		return topAnswer(&ranking), nil
+	})
+}
+
+func (h *handler) serveStats(w http.ResponseWriter, r *http.Request) {
+	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) {
+		totals, err := s.Totals(q.at)
+		if err != nil {
+			return nil, err
+		}
+		return statsAnswer(s, &totals), nil
+	})
+}
+
+func (h *handler) serveHolder(w http.ResponseWriter, r *http.Request, segment string) {
+	id, err := url.PathUnescape(segment)
+	if err != nil || segment == "" || strings.Contains(segment, "/") {
+		writeError(w, http.StatusBadRequest, problem{Field: "holder_id", Reason: "after " + holdersPath + " comes one id, " + howIDsAreWritten})
+		return
+	}
+	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) {
+		holder, err := s.Holder(id, q.at)
+		if err != nil {
+			return nil, err
+		}
+		return holderAnswer(&holder), nil
+	})
+}
+
+const howIDsAreWritten = "percent-encoded as one segment of a path: / as %2F, a blank as %20, % as %25"
+
+// query is what a request asks for.
+type query struct {
+	n  int
+	at events.Time
+}
+
+// answer reads the query, which may have the parameters of those names, and answers it from one snapshot.
+func answer(w http.ResponseWriter, r *http.Request, view *View, parameters []string, ask func(*Snapshot, query) (any, error)) {
+	q, wrong := readQuery(r.URL.RawQuery, parameters)
+	if wrong != nil {
+		writeError(w, http.StatusBadRequest, *wrong)
+		return
+	}
+	var body any
+	s, err := view.Snapshot()
+	if err == nil {
+		body, err = ask(s, q)
+	}
+	var forgotten *score.ForgottenError
+	switch {
+	case err == nil:
+		writeJSON(w, http.StatusOK, body)
+	case errors.Is(err, ErrNotLoaded):
+		w.Header().Set("Retry-After", retryAfter)
+		writeError(w, http.StatusServiceUnavailable, problem{Reason: err.Error() + "; /readyz says what is missing"})
+	case errors.Is(err, ErrNoHolder):
+		writeError(w, http.StatusNotFound, problem{Field: "holder_id", Reason: err.Error() + "; an id is written " + howIDsAreWritten})
+	case errors.As(err, &forgotten):
+		since := instant(forgotten.Since)
+		writeError(w, http.StatusBadRequest, problem{Field: "at", Reason: err.Error(), KnownSince: &since})
+	default:
+		panic("export: a question failed in a way that has no answer: " + err.Error())
+	}
+}
+
+// readQuery reads the parameters of a request.
+func readQuery(raw string, parameters []string) (query, *problem) {
+	q := query{n: DefaultTop, at: Now}
+	values, err := url.ParseQuery(raw)
+	if err != nil {
+		return q, &problem{Field: "query", Reason: err.Error()}
+	}
+	for name, list := range values {
+		if !slices.Contains(parameters, name) {
+			return q, &problem{Field: name, Reason: "there is no such parameter here; there is " + strings.Join(parameters, ", ")}
+		}
+		if len(list) > 1 {
+			return q, &problem{Field: name, Reason: "it is given more than once"}
+		}
+	}
+	if values.Has("n") {
+		n, err := strconv.Atoi(values.Get("n"))
+		if err != nil || n < 1 || n > MaxTop {
+			return q, &problem{Field: "n", Reason: fmt.Sprintf("%q is not a whole number from 1 to %d", values.Get("n"), MaxTop)}
+		}
+		q.n = n
+	}
+	if values.Has("at") {
+		// A zone's plus sign that was not encoded has become a blank, which no instant has.
+		at, err := events.ParseTime(strings.ReplaceAll(values.Get("at"), " ", "+"))
+		if err != nil {
+			return q, &problem{Field: "at", Reason: err.Error()}
+		}
+		q.at = at
+	}
+	return q, nil
+}

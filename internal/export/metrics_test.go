@@ -1,0 +1,310 @@
+package export_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+
+	"github.com/city-chain/holdfast/internal/export"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// pohEvents is what two nodes did.
+func pohEvents() []events.PoHEvent {
+	const ms = 1_000_000
+	return []events.PoHEvent{
+		{Kind: events.KindIssued, Node: "n1", Result: events.Success, Latency: 2 * ms},
+		{Kind: events.KindIssued, Node: "n2", Result: events.Success, Latency: 4 * ms},
+		{Kind: events.KindIssued, Node: "n2", Result: events.Failure, Latency: 20_000 * ms},
+		{Kind: events.KindVerified, Node: "n1", Result: events.Success, Latency: ms / 4},
+		{Kind: events.KindGC, Node: "n1", GC: events.MinorGC},
+		{Kind: events.KindGC, Node: "n2", GC: events.MinorGC},
+		{Kind: events.KindPeers, Node: "n1", Peers: 9},
+		{Kind: events.KindPeers, Node: "n1", Peers: 7},
+		{Kind: events.KindPeers, Node: "n2", Peers: 5},
+		{Kind: events.KindHTTP, Node: "n1", Method: "GET", Route: "/proofs/{id}", Status: 200, Latency: ms},
+		{Kind: events.KindHTTP, Node: "n2", Method: "GET", Route: "/proofs/{id}", Status: 200, Latency: ms},
+		{Kind: events.KindHTTP, Node: "n2", Method: "GET", Route: "/proofs/{id}", Status: 404, Latency: ms},
+		{Kind: events.KindGRPC, Node: "n1", Method: "/poh.v1.PoH/Issue", Status: 0, Latency: 500 * ms},
+		{Kind: events.KindGRPC, Node: "n1", Method: "/poh.v1.PoH/Issue", Status: 5, Latency: 500 * ms},
+	}
+}
+
+// counts are the metrics that are exact, whatever the clocks say.
+const counts = `
+# HELP active_peers Peers, as the nodes reported them last, summed up.
+# TYPE active_peers gauge
+active_peers 12
+# HELP gc_events_total Garbage collections of the nodes.
+# TYPE gc_events_total counter
+gc_events_total{type="major"} 0
+gc_events_total{type="minor"} 2
+# HELP grpc_requests_total gRPC calls that the nodes answered.
+# TYPE grpc_requests_total counter
+grpc_requests_total{code="NotFound",method="/poh.v1.PoH/Issue"} 1
+grpc_requests_total{code="OK",method="/poh.v1.PoH/Issue"} 1
+# HELP http_requests_total HTTP requests that the nodes answered.
+# TYPE http_requests_total counter
+http_requests_total{method="GET",route="/proofs/{id}",status="200"} 2
+http_requests_total{method="GET",route="/proofs/{id}",status="404"} 1
+# HELP poh_issued_total Proofs issued.
+# TYPE poh_issued_total counter
+poh_issued_total{result="failure"} 1
+poh_issued_total{result="success"} 2
+# HELP holdfast_holders Holders that have a score now, be it 0.
+# TYPE holdfast_holders gauge
+holdfast_holders 3
+# HELP holdfast_holds Holds that these holders have had.
+# TYPE holdfast_holds gauge
+holdfast_holds 3
+# HELP holdfast_open_holds Holds that have begun and have no end.
+# TYPE holdfast_open_holds gauge
+holdfast_open_holds 1
+# HELP holdfast_score_weight_seconds Sum of all scores now, in weight times seconds.
+# TYPE holdfast_score_weight_seconds gauge
+holdfast_score_weight_seconds 2550
+# HELP holdfast_score_rate How fast the sum of all scores grows: the weight that is held now.
+# TYPE holdfast_score_rate gauge
+holdfast_score_rate 2
+# HELP holdfast_top_score_weight_seconds Scores of the first holders of the ranking now.
+# TYPE holdfast_top_score_weight_seconds gauge
+holdfast_top_score_weight_seconds{holder_id="c"} 2000
+holdfast_top_score_weight_seconds{holder_id="b"} 500
+# HELP hold_score What each accepted event added to its holder's score by completed holds, in weight times seconds.
+# TYPE hold_score histogram
+hold_score_bucket{le="1"} 1
+hold_score_bucket{le="10"} 1
+hold_score_bucket{le="100"} 2
+hold_score_bucket{le="1000"} 3
+hold_score_bucket{le="10000"} 3
+hold_score_bucket{le="100000"} 3
+hold_score_bucket{le="1e+06"} 3
+hold_score_bucket{le="1e+07"} 3
+hold_score_bucket{le="1e+08"} 3
+hold_score_bucket{le="1e+09"} 3
+hold_score_bucket{le="1e+10"} 3
+hold_score_bucket{le="1e+11"} 3
+hold_score_bucket{le="1e+12"} 3
+hold_score_bucket{le="1e+13"} 3
+hold_score_bucket{le="1e+14"} 3
+hold_score_bucket{le="1e+15"} 3
+hold_score_bucket{le="1e+16"} 3
+hold_score_bucket{le="1e+17"} 3
+hold_score_bucket{le="1e+18"} 3
+hold_score_bucket{le="+Inf"} 3
+hold_score_sum 550
+hold_score_count 3
+`
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	w.put(hold("a", 0, 50, 1), hold("b", 0, 100, 5), hold("c", 0, 0, 2))
+	w.put(events.HoldEvent{Kind: events.KindRelease, Token: "none", Holder: "a", End: t0})
+	w.putPoH(pohEvents()...)
+	w.flush()
+	var exporterClock clock
+	exporterClock.set(t0 + 1_000_000)
+	registry := prometheus.NewPedanticRegistry()
+	r := started(t, w, export.Options{MetricsTop: 2, Registry: registry, Now: exporterClock.now})
+
+	names := []string{
+		"active_peers", "gc_events_total", "grpc_requests_total", "http_requests_total", "poh_issued_total", "hold_score",
+		"holdfast_holders", "holdfast_holds", "holdfast_open_holds", "holdfast_score_weight_seconds", "holdfast_score_rate", "holdfast_top_score_weight_seconds",
+	}
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(counts), names...); err != nil {
+		t.Error(err)
+	}
+
+	families := r.scrape()
+	issue := families["poh_issue_latency_seconds"].GetMetric()[0]
+	if h := issue.GetHistogram(); h.GetSampleCount() != 3 || h.GetSampleSum() != 20.006 || len(issue.GetLabel()) != 0 || len(h.GetBucket()) != 17 {
+		t.Errorf("issue latency: %v", h)
+	}
+	verify := families["poh_verify_latency_seconds"].GetMetric()
+	if len(verify) != 2 || verify[0].GetHistogram().GetSampleCount() != 0 || verify[1].GetHistogram().GetSampleSum() != 0.00025 || verify[1].GetHistogram().GetBucket()[1].GetCumulativeCount() != 1 {
+		t.Errorf("verify latency: %v", verify)
+	}
+	summary := families["poh_issue_latency_summary_seconds"].GetMetric()[0].GetSummary()
+	for i, want := range []struct{ q, seconds float64 }{{0.5, 0.004}, {0.9, 20}, {0.99, 20}} {
+		got := summary.GetQuantile()[i]
+		if got.GetQuantile() != want.q || math.Abs(got.GetValue()/want.seconds-1) > 0.011 {
+			t.Errorf("quantile %v is %v, want about %v", got.GetQuantile(), got.GetValue(), want)
+		}
+	}
+	if h := families["grpc_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleSum() != 1 {
+		t.Errorf("grpc latency: %v", h)
+	}
+	if h := families["http_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleCount() != 3 {
+		t.Errorf("http latency: %v", h)
+	}
+	for name, want := range map[string]float64{
+		`holdfast_events_accepted_total{kind="hold",stream="HOLDS"}`:                 3,
+		`holdfast_events_accepted_total{kind="release",stream="HOLDS"}`:              0,
+		`holdfast_events_accepted_total{kind="http",stream="POH"}`:                   3,
+		`holdfast_events_rejected_total{reason="nothing_to_release",stream="HOLDS"}`: 1,
+		`holdfast_events_rejected_total{reason="malformed",stream="POH"}`:            0,
+		`holdfast_messages_folded_total{stream="HOLDS"}`:                             float64(w.messages()) - 2,
+		`holdfast_events_duplicate_total{stream="HOLDS"}`:                            0,
+		`holdfast_view_withheld_partitions{stream="POH"}`:                            0,
+		`holdfast_poh_nodes{}`: 2,
+		fmt.Sprintf(`holdfast_flushes_total{partition="%d",stream="HOLDS"}`, events.PlaceOf("a").Partition):                     1,
+		fmt.Sprintf(`holdfast_partition_lag_messages{partition="%d",stream="HOLDS"}`, events.PlaceOf("a").Partition):            0,
+		fmt.Sprintf(`holdfast_partition_clock_timestamp_seconds{partition="%d",stream="HOLDS"}`, events.PlaceOf("a").Partition): float64(w.holds[events.PlaceOf("a").Partition].Clock) / 1000,
+		`holdfast_poh_omitted_series{protocol="http"}`:                                                                          0,
+	} {
+		if got, ok := value(families, name); !ok || got != want {
+			t.Errorf("%s is %v, %v; want %v", name, got, ok, want)
+		}
+	}
+	if got, ok := value(families, `holdfast_view_revision{stream="HOLDS"}`); !ok || got < 3 {
+		t.Errorf("revision %v, %v", got, ok)
+	}
+}
+
+// scrape reads the metrics in the text format.
+func (r *running) scrape() map[string]*dto.MetricFamily {
+	r.t.Helper()
+	response, body := r.do("GET", "/metrics")
+	if response.StatusCode != 200 {
+		r.t.Fatalf("/metrics: %d %s", response.StatusCode, body)
+	}
+	parser := expfmt.NewTextParser(model.UTF8Validation)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(body))
+	if err != nil {
+		r.t.Fatalf("%v in\n%s", err, body)
+	}
+	return families
+}
+
+// value returns the value of name{label="value",…}, labels sorted, of a counter or gauge.
+func value(families map[string]*dto.MetricFamily, series string) (float64, bool) {
+	name, labels, _ := strings.Cut(strings.TrimSuffix(series, "}"), "{")
+	for _, m := range families[name].GetMetric() {
+		var list []string
+		for _, l := range m.GetLabel() {
+			list = append(list, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+		}
+		if strings.Join(list, ",") == labels {
+			return m.GetCounter().GetValue() + m.GetGauge().GetValue(), true
+		}
+	}
+	return 0, false
+}
+
+func TestHostileIDsAreLabelsAsTheyAre(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	for _, id := range hostile {
+		w.put(hold(id, 0, 0, 1))
+		w.putPoH(events.PoHEvent{Kind: events.KindHTTP, Node: id, Method: id, Route: id, Status: 200}, events.PoHEvent{Kind: events.KindGRPC, Node: id, Method: id})
+	}
+	w.flush()
+	r := started(t, w, export.Options{MetricsTop: 100})
+	families := r.scrape()
+	got := map[string]bool{}
+	for _, m := range families["holdfast_top_score_weight_seconds"].GetMetric() {
+		got[m.GetLabel()[0].GetValue()] = true
+	}
+	want := map[string]bool{}
+	for _, id := range hostile {
+		want[id] = true
+	}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("labels (-want +got):\n%s", diff)
+	}
+	if n := len(families["http_requests_total"].GetMetric()) + len(families["grpc_requests_total"].GetMetric()); n != 2*len(hostile) {
+		var stats statsAnswer
+		r.get("/stats", &stats)
+		t.Errorf("%d series of requests, want %d; refused: %v", n, 2*len(hostile), stats.Refused)
+	}
+}
+
+func TestSeriesAreBounded(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	for i := range 4 {
+		for _, status := range []uint16{200, 500} {
+			w.putPoH(events.PoHEvent{Kind: events.KindHTTP, Node: "n", Method: "GET", Route: fmt.Sprint("/", i), Status: status})
+		}
+		w.putPoH(events.PoHEvent{Kind: events.KindGRPC, Node: "n", Method: fmt.Sprint("/s/", i)})
+	}
+	w.flush()
+	r := started(t, w, export.Options{MaxSeries: 5})
+	families := r.scrape()
+	for name, want := range map[string]int{
+		"http_requests_total": 4, "http_request_duration_seconds": 2, "grpc_requests_total": 4, "grpc_request_duration_seconds": 4,
+	} {
+		if got := len(families[name].GetMetric()); got != want {
+			t.Errorf("%d series of %s, want %d", got, name, want)
+		}
+	}
+	for name, want := range map[string]float64{
+		`holdfast_poh_omitted_series{protocol="http"}`: 4, `holdfast_poh_omitted_requests{protocol="http"}`: 4,
+		`holdfast_poh_omitted_series{protocol="grpc"}`: 0, `holdfast_poh_omitted_requests{protocol="grpc"}`: 0,
+	} {
+		if got, ok := value(families, name); !ok || got != want {
+			t.Errorf("%s is %v, %v; want %v", name, got, ok, want)
+		}
+	}
+}
+
+// Before anything has happened every result and type is there, at zero.
+func TestMetricsOfNothing(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	r := started(t, w, export.Options{MetricsTop: 10})
+	families := r.scrape()
+	for _, series := range []string{
+		`poh_issued_total{result="success"}`, `poh_issued_total{result="failure"}`, `gc_events_total{type="minor"}`, `gc_events_total{type="major"}`,
+		`active_peers{}`, `holdfast_events_accepted_total{kind="hold",stream="HOLDS"}`, `holdfast_events_rejected_total{reason="too_many_gaps",stream="POH"}`,
+		`holdfast_flushes_total{partition="15",stream="POH"}`, `holdfast_holders{}`,
+	} {
+		if got, ok := value(families, series); !ok || got != 0 {
+			t.Errorf("%s is %v, %v; want 0", series, got, ok)
+		}
+	}
+	if n := len(families["poh_verify_latency_seconds"].GetMetric()); n != 2 {
+		t.Errorf("%d histograms of verifying, want 2", n)
+	}
+	if families["hold_score"] == nil || families["poh_issue_latency_summary_seconds"] == nil || families["go_goroutines"] == nil {
+		t.Error("metrics are missing")
+	}
+}
+
+func TestMetricsAsPrometheusWantsThem(t *testing.T) {
+	t.Parallel()
+	promtool, err := exec.LookPath("promtool")
+	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "" {
+		t.Skip("NOT CHECKED: promtool is not installed (Debian: apt-get install prometheus)")
+	}
+	if err != nil {
+		t.Fatalf("promtool: %v (Debian: apt-get install prometheus)", err)
+	}
+	w := declared(t, nil)
+	w.put(hold("a", 0, 50, 1), hold("b", 0, 0, 5))
+	w.putPoH(pohEvents()...)
+	w.flush()
+	r := started(t, w, export.Options{MetricsTop: 10})
+	until(t, "the lag is known", func() bool { return r.scrape()["holdfast_partition_lag_messages"] != nil })
+	_, scrape := r.do("GET", "/metrics")
+	command := exec.CommandContext(t.Context(), promtool, "check", "metrics")
+	command.Stdin = bytes.NewReader(scrape)
+	output, err := command.CombinedOutput()
+	const excused = "poh_issue_latency_summary_seconds metric name should not include type 'summary'"
+	if strings.TrimSpace(string(output)) != excused {
+		t.Errorf("promtool: %v\n%s", err, output)
+	}
+}

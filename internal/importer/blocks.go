@@ -1,0 +1,163 @@
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+)
+
+// job is the import of one source, as far as it has come.
+type job struct {
+	importer  *Importer
+	src       source
+	records   *recordKeeper
+	record    record // what is done, as the record says or will say at the next write
+	publisher Publisher
+	refused   *refusedFile
+	result    *Result
+	reports   int
+}
+
+// parsed is what the reading side hands to the publishing side.
+type parsed struct {
+	block *block
+	err   error
+}
+
+// blocks imports the announced block, if there is one, and then the rest, reading ahead by one block.
+func (j *job) blocks(ctx context.Context, r *reader, announced *block) error {
+	j.progress()
+	if announced != nil {
+		if err := j.do(ctx, announced); err != nil {
+			return err
+		}
+	}
+	ahead := make(chan parsed)
+	free := make(chan *block, 3) // done with, to be used again: one being read, one ahead, one being published
+	for range cap(free) {
+		free <- &block{}
+	}
+	go read(ctx, r, j.record.Format, ahead, free)
+	wrote := announced != nil
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case next, more := <-ahead:
+			switch {
+			case !more && wrote:
+				return j.records.save(ctx, j.record) // the last block is done
+			case !more:
+				return nil
+			case next.err != nil:
+				if !wrote {
+					return next.err
+				}
+				return errors.Join(next.err, j.records.save(ctx, j.record))
+			}
+			if err := j.announce(ctx, next.block); err != nil {
+				return err
+			}
+			if err := j.do(ctx, next.block); err != nil {
+				return err
+			}
+			wrote = true
+			free <- next.block
+		}
+	}
+}
+
+// read reads the source to its end.
+func read(ctx context.Context, r *reader, format Format, ahead chan<- parsed, free <-chan *block) {
+	defer close(ahead)
+	for {
+		var b *block
+		select {
+		case b = <-free:
+		case <-ctx.Done():
+			return
+		}
+		more, err := r.next(format, b)
+		if err == nil && !more {
+			return
+		}
+		select {
+		case ahead <- parsed{b, err}:
+		case <-ctx.Done():
+			return
+		}
+		if err != nil {
+			return
+		}
+	}
+}
+
+// announce records that all before the block is done and that the block is next. From here on its bytes must not
+// change: some of its events may be in the log.
+func (j *job) announce(ctx context.Context, b *block) error {
+	j.record.Pending = &pending{End: b.end.Offset, Digest: b.end.Digest}
+	return j.records.save(ctx, j.record)
+}
+
+// do does what a block asks for. All of it can be done again, and is, if the process dies before the next record.
+func (j *job) do(ctx context.Context, b *block) error {
+	if len(b.refused) > 0 {
+		if err := j.refused.add(b.refused); err != nil {
+			return fmt.Errorf("keep the broken lines: %w", err)
+		}
+	}
+	for _, refused := range b.reports {
+		if j.reports++; j.reports <= MaxReports {
+			refused.File = j.src.file
+			j.importer.options.Report(refused)
+		}
+	}
+	if err := j.publish(ctx, b); err != nil {
+		return err
+	}
+	j.record.Position = b.end
+	j.record.Pending = nil
+	j.record.Next = j.publisher.Next()
+	j.record.RefusedFile = j.refused.mark
+	j.record.Totals.add(b.totals)
+	j.result.Totals.add(b.totals)
+	j.progress()
+	return nil
+}
+
+// publish sends a block's events and waits until the stream has them all.
+func (j *job) publish(ctx context.Context, b *block) error {
+	var receipts []Receipt
+	for part := range slices.Chunk(b.holds, sendEvents) {
+		receipt, err := j.publisher.SendHolds(ctx, part)
+		if err != nil {
+			return err
+		}
+		receipts = append(receipts, receipt)
+	}
+	for part := range slices.Chunk(b.poh, sendEvents) {
+		receipt, err := j.publisher.SendPoH(ctx, part)
+		if err != nil {
+			return err
+		}
+		receipts = append(receipts, receipt)
+	}
+	for _, receipt := range receipts {
+		if err := receipt.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *job) progress() {
+	j.importer.options.Progress(Progress{
+		File: j.src.file, BytesRead: j.record.Position.Offset, BytesTotal: j.src.size, Totals: j.record.Totals,
+	})
+}
+
+func (t *Totals) add(more Totals) {
+	t.Events += more.Events
+	t.Refused += more.Refused
+}

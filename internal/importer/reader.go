@@ -1,0 +1,232 @@
+package importer
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// block is a part of a file that ends with a line, and what its lines say.
+type block struct {
+	holds   []events.HoldEvent
+	poh     []events.PoHEvent
+	refused []byte    // its broken lines, as they are
+	reports []Refused // of the first MaxReports of them
+	totals  Totals
+	end     Position
+}
+
+// reader cuts a source into blocks. What becomes of a block's lines is a function of the block's bytes, of whether it
+// begins the file, and of nothing else: so a block that is read again comes to the same. In particular no line is held
+// against a clock; a start that lies too far ahead is refused by the fold.
+type reader struct {
+	source io.Reader
+	size   int // where a block ends, in bytes, save that it ends with a line
+
+	buffer []byte // read, and in no block yet
+	ended  bool   // the source has no more
+	at     Position
+	digest hash.Hash // of all that was taken from the buffer
+	last   byte      // the last of these bytes
+}
+
+func newReader(source io.Reader, size int) *reader {
+	if source == nil {
+		source = strings.NewReader("")
+	}
+	return &reader{source: source, size: size, digest: sha256.New()}
+}
+
+// begin reads the beginning of the source, for peek.
+func (r *reader) begin() error { return r.fill(r.size + MaxLine) }
+
+// peek returns what was read and is in no block yet.
+func (r *reader) peek() []byte { return r.buffer }
+
+// fill reads until the buffer has want bytes or the source ends.
+func (r *reader) fill(want int) error {
+	have := len(r.buffer)
+	if have >= want || r.ended {
+		return nil
+	}
+	if cap(r.buffer) < want {
+		r.buffer = append(make([]byte, 0, want), r.buffer...)
+	}
+	n, err := io.ReadFull(r.source, r.buffer[have:want])
+	r.buffer = r.buffer[:have+n]
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		r.ended, err = true, nil
+	}
+	return err
+}
+
+// take takes the first n bytes from the buffer.
+func (r *reader) take(n int) {
+	if n == 0 {
+		return
+	}
+	r.digest.Write(r.buffer[:n])
+	r.last = r.buffer[n-1]
+	r.at.Offset += int64(n)
+	r.buffer = r.buffer[:copy(r.buffer, r.buffer[n:])]
+}
+
+// sum returns the digest of all that was taken.
+func (r *reader) sum() string { return hex.EncodeToString(r.digest.Sum(nil)) }
+
+// resume reads up to the position where an earlier run stopped, and makes sure that what lies before it is as it was.
+func (r *reader) resume(ctx context.Context, to Position) error {
+	if err := r.begin(); err != nil || to.Offset == 0 {
+		return err
+	}
+	for r.at.Offset < to.Offset {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if len(r.buffer) == 0 {
+			return fmt.Errorf("%w: it has %d bytes, where %d had been imported", ErrChanged, r.at.Offset, to.Offset)
+		}
+		r.take(int(min(int64(len(r.buffer)), to.Offset-r.at.Offset)))
+		if err := r.begin(); err != nil {
+			return err
+		}
+	}
+	if r.sum() != to.Digest {
+		return fmt.Errorf("%w: its first %d bytes are not those that were imported", ErrChanged, to.Offset)
+	}
+	if !to.Within && r.last != '\n' && !endsLine(r.buffer) {
+		return fmt.Errorf("%w: line %d had no end when it was imported, and now it goes on", ErrChanged, to.Lines+1)
+	}
+	r.at = to
+	return nil
+}
+
+// endsLine tells whether what follows a line that had no end is that end, or nothing.
+func endsLine(rest []byte) bool {
+	return len(rest) == 0 || rest[0] == '\n' || rest[0] == '\r' && (len(rest) == 1 || rest[1] == '\n')
+}
+
+// announced returns the block that an earlier run announced, if it is what it was.
+func (r *reader) announced(format Format, p pending) (*block, error) {
+	length := p.End - r.at.Offset
+	if length <= 0 || length > maxPending {
+		return nil, fmt.Errorf("the record of the import announces a block of %d bytes: it is damaged", length)
+	}
+	if err := r.fill(int(length)); err != nil {
+		return nil, err
+	}
+	if int64(len(r.buffer)) < length {
+		return nil, fmt.Errorf("%w: it has %d bytes, where an interrupted import had begun with %d", ErrChanged, r.at.Offset+int64(len(r.buffer)), p.End)
+	}
+	text, first := string(r.buffer[:length]), r.at.Offset == 0
+	r.take(int(length))
+	if r.sum() != p.Digest {
+		return nil, fmt.Errorf("%w: its first %d bytes are not those that an interrupted import had begun with", ErrChanged, p.End)
+	}
+	b := &block{}
+	if _, err := r.parse(format, b, text, len(text), first); err != nil {
+		return nil, err
+	}
+	b.end = r.position()
+	return b, nil
+}
+
+// next reads the next block into b, whose memory is used again; more is false at the end of the source.
+func (r *reader) next(format Format, b *block) (more bool, err error) {
+	if err := r.begin(); err != nil || len(r.buffer) == 0 {
+		return false, err
+	}
+	clear(b.holds) // so that nothing keeps the former block's text
+	clear(b.poh)
+	*b = block{holds: b.holds[:0], poh: b.poh[:0], refused: b.refused[:0], reports: b.reports[:0]}
+	n, err := r.parse(format, b, string(r.buffer), r.size, r.at.Offset == 0)
+	if err != nil {
+		return false, err
+	}
+	r.take(n)
+	b.end = r.position()
+	return true, nil
+}
+
+func (r *reader) position() Position {
+	p := r.at
+	p.Digest = r.sum()
+	return p
+}
+
+// parse reads lines of text into b until limit bytes are passed or the text ends, and returns how many were. Behind
+// limit, the text has MaxLine bytes more or its end is the file's, or a block's.
+func (r *reader) parse(format Format, b *block, text string, limit int, first bool) (int, error) {
+	n := 0
+	if first {
+		n = len(text) - len(strings.TrimPrefix(text, byteOrderMark))
+		header, err := format.skipHeader(text[n:])
+		if err != nil {
+			return 0, err
+		}
+		r.at.Lines += int64(strings.Count(text[n:n+header], "\n"))
+		n += header
+		limit = max(limit, n+1) // a byte order mark is no line
+	}
+	for n < min(limit, len(text)) {
+		if r.at.Within {
+			n += r.rest(b, text[n:])
+			continue
+		}
+		window := text[n:min(n+MaxLine, len(text))]
+		length, refusal := format.read(window, b)
+		taken := window[:length]
+		ends := strings.Count(taken, "\n")
+		if refusal != nil {
+			r.at.Within = tooLong(taken)
+			b.refuse(taken, r.at.Lines+1, refusal)
+		}
+		r.at.Lines += int64(ends)
+		n += length
+	}
+	return n, nil
+}
+
+// tooLong tells whether a text is the beginning of a line that is longer than MaxLine.
+func tooLong(text string) bool { return len(text) == MaxLine && strings.IndexByte(text, '\n') < 0 }
+
+// rest takes what belongs to a line that is too long from the beginning of text, and returns how much that is.
+func (r *reader) rest(b *block, text string) int {
+	end := strings.IndexByte(text, '\n') + 1
+	if end == 0 {
+		end = len(text)
+	} else {
+		r.at.Within = false
+		r.at.Lines++
+	}
+	b.refused = append(b.refused, text[:end]...)
+	return end
+}
+
+// refuse notes a broken line.
+func (b *block) refuse(text string, line int64, refusal *events.Refusal) {
+	b.totals.Refused++
+	if len(b.reports) < MaxReports {
+		b.reports = append(b.reports, Refused{Line: line, Refusal: refusal})
+	}
+	b.refused = append(b.refused, text...)
+	if !strings.HasSuffix(text, "\n") && !tooLong(text) {
+		b.refused = append(b.refused, '\n') // the last line of the file
+	}
+}
+
+func (b *block) hold(e events.HoldEvent) {
+	b.holds = append(b.holds, e)
+	b.totals.Events++
+}
+
+func (b *block) node(e events.PoHEvent) {
+	b.poh = append(b.poh, e)
+	b.totals.Events++
+}

@@ -1,0 +1,174 @@
+package importer
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"encoding/json"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// contents is what a file says.
+type contents struct {
+	Holds   []events.HoldEvent
+	PoH     []events.PoHEvent
+	Refused string
+	Totals  Totals
+	Lines   int64
+}
+
+// fataler is a test, or one draw of it.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
+// readAll reads a file in blocks of a size, each by a reader of its own that resumes where the one before stopped, and
+// again as an announced block, which must come to the same.
+func readAll(t fataler, format Format, text string, size int) (all contents, err error) {
+	t.Helper()
+	var at Position
+	for {
+		r := newReader(strings.NewReader(text), size)
+		if err := r.resume(context.Background(), at); err != nil {
+			t.Fatal(err)
+		}
+		var b block
+		more, err := r.next(format, &b)
+		if err != nil || !more {
+			all.Lines = at.Lines
+			return all, err
+		}
+		again := newReader(io.MultiReader(strings.NewReader(text), strings.NewReader("\"grown")), size)
+		if err := again.resume(context.Background(), at); err != nil {
+			t.Fatal(err)
+		}
+		same, err := again.announced(format, pending{b.end.Offset, b.end.Digest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(b.holds, same.holds) || !slices.Equal(b.poh, same.poh) || !bytes.Equal(b.refused, same.refused) || b.end != same.end || b.totals != same.totals {
+			t.Fatalf("the block of %q up to %d, read again, came to something else:\n%+v\n%+v", text, b.end.Offset, b, *same)
+		}
+		if b.end.Offset <= at.Offset {
+			t.Fatalf("a block from %d to %d", at.Offset, b.end.Offset)
+		}
+		at = b.end
+		all.Holds = append(all.Holds, b.holds...)
+		all.PoH = append(all.PoH, b.poh...)
+		all.Refused += string(b.refused)
+		all.Totals.add(b.totals)
+	}
+}
+
+// FuzzReader: no input breaks the reader; the size of the blocks changes nothing; no line gets lost.
+func FuzzReader(f *testing.F) {
+	seeds := []string{
+		Header + "\n", Header + "\r\na,b,1,2,3\r\n\r\n\"x\ny\",b,1,,3", Header + "\n\"a\nb,h,1,2,3\n\"\n\"\"\"\na\"b\n", Header + "\na,h,1,2,3\r",
+		"\ufeff{\"kind\":\"gc\",\"node\":\"n\",\"type\":\"minor\"}\n\n{}\nx\n", "{\"token_id\":\"a\",\"holder_id\":\"h\",\"start\":1,\"weight\":1}", "\x00\n", "",
+	}
+	if len(seeds) == 0 {
+		f.Fatal("no seeds")
+	}
+	for _, seed := range seeds {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		for _, format := range []Format{CSV, NDJSON} {
+			whole, wholeErr := readAll(t, format, string(data), DefaultBlockBytes)
+			small, smallErr := readAll(t, format, string(data), 1)
+			if (wholeErr == nil) != (smallErr == nil) {
+				t.Fatalf("in one block: %v; line by line: %v", wholeErr, smallErr)
+			}
+			if diff := cmp.Diff(whole, small); diff != "" {
+				t.Fatalf("in one block, and line by line:\n%s", diff)
+			}
+			if wholeErr == nil && whole.Lines != int64(bytes.Count(data, []byte("\n"))) {
+				t.Fatalf("%d lines of %d", whole.Lines, bytes.Count(data, []byte("\n")))
+			}
+		}
+	})
+}
+
+// TestCSVOracle: what the standard library writes is read as it was.
+func TestCSVOracle(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		id := rapid.StringOfN(rapid.RuneFrom([]rune("ab,\" \n\t'é\\")), 1, 8, -1)
+		var file bytes.Buffer
+		w := csv.NewWriter(&file)
+		w.Write(columns[:])
+		var want []events.HoldEvent
+		for range rapid.IntRange(0, 20).Draw(rt, "n") {
+			e := events.HoldEvent{Kind: events.KindHold, Token: id.Draw(rt, "token"), Holder: id.Draw(rt, "holder"), Start: 1000, End: events.Open, Weight: events.Weight{Lo: 2e9}}
+			want = append(want, e)
+			w.Write([]string{e.Token, e.Holder, "1", "", "2"})
+		}
+		w.Flush()
+		got, err := readAll(rt, CSV, file.String(), rapid.IntRange(1, 100).Draw(rt, "size"))
+		if err != nil || got.Refused != "" {
+			rt.Fatalf("error %v, refused %q", err, got.Refused)
+		}
+		if diff := cmp.Diff(want, got.Holds); diff != "" {
+			rt.Fatal(diff)
+		}
+	})
+}
+
+// TestLongLines has lines around the limit, and one over several blocks.
+func TestLongLines(t *testing.T) {
+	good := "a,h,1,2,3\n"
+	id := strings.Repeat("x", MaxLine)
+	for _, c := range []struct {
+		name, text, refused string
+		events              int
+	}{
+		{"the longest", id[1:] + "\n" + good, id[1:] + "\n", 1},
+		{"one byte longer", id + "\n" + good, id + "\n", 1},
+		{"five blocks", strings.Repeat(id, 5) + "\n" + good, strings.Repeat(id, 5) + "\n", 1},
+		{"without an end", id + id, id + id, 0},
+		{"as long as it may be without an end", id, id, 0},
+		{"shorter without an end", id[1:], id[1:] + "\n", 0},
+		{"the longest record", "\"" + strings.Repeat("x\n", MaxLine/2) + "\",h,1,2,3\n" + good, "", 1},
+		{"an open quote and the rest of the file", "\"" + id + "\n" + good + good, "\"" + id + "\n", 2},
+		{"an open quote at the end of what a record may have", "\"\n" + strings.Repeat("\n", MaxLine-3) + "\"" + good, "\"\n\"" + good, 0},
+	} {
+		got, err := readAll(t, CSV, Header+"\n"+c.text, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.refused == "" {
+			c.refused = "\"x\n" + strings.Repeat("x\n", MaxLine/2-1) + "\",h,1,2,3\n"
+		}
+		if len(got.Holds) != c.events || got.Refused != c.refused {
+			t.Errorf("%s: %d events, %d bytes refused; want %d, %d", c.name, len(got.Holds), len(got.Refused), c.events, len(c.refused))
+		}
+	}
+}
+
+// TestRecordFormat: a record that was written is read as it was, by what comes later too.
+func TestRecordFormat(t *testing.T) {
+	const stored = `{"version":1,"attempt":"A","format":"csv","offset":7,"lines":2,"digest":"d","within":true,` +
+		`"next":{"holds":[1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2],"poh":[0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0]},` +
+		`"events":4,"refused":5,"refused_file":{"bytes":6,"digest":"r"},"pending":{"end":8,"digest":"p"}}`
+	var rec record
+	if err := json.Unmarshal([]byte(stored), &rec); err != nil {
+		t.Fatal(err)
+	}
+	want := record{Version: 1, Attempt: "A", Format: CSV, Position: Position{7, 2, "d", true}, Totals: Totals{4, 5}, RefusedFile: mark{6, "r"}, Pending: &pending{8, "p"}}
+	want.Next.Holds[0], want.Next.Holds[15], want.Next.PoH[1] = 1, 2, 3
+	if diff := cmp.Diff(want, rec); diff != "" {
+		t.Error(diff)
+	}
+	if again, err := json.Marshal(rec); err != nil || string(again) != stored {
+		t.Errorf("%s, %v", again, err)
+	}
+}

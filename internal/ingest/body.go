@@ -1,0 +1,243 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"os"
+	"sync/atomic"
+
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// item is one event of a body, still encoded. Its bytes are the body's.
+type item struct {
+	data []byte
+	line int   // of the body, from 1, where a line is an event; else 0
+	err  error // what is wrong with it already, a *events.Refusal
+}
+
+// splitter finds the events of a body, at most so many.
+type splitter func(body []byte, most int) ([]item, *problem)
+
+// taken are the content types that are taken, for people.
+const taken = "application/json (an object, an array, or an object a line), application/x-ndjson, application/msgpack (a map, an array of maps, or maps one after the other)"
+
+// splitterOf returns how a request's body is to be split.
+func splitterOf(r *http.Request) (splitter, *problem) {
+	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
+		return nil, refuseRequest(http.StatusUnsupportedMediaType, "the body's Content-Encoding is %.40q; send it as it is", encoding)
+	}
+	header := r.Header.Get("Content-Type")
+	if header == "" {
+		return splitJSON, nil
+	}
+	kind, parameters, err := mime.ParseMediaType(header)
+	if err == nil && parameters["charset"] != "" && !isUTF8(parameters["charset"]) {
+		return nil, refuseRequest(http.StatusUnsupportedMediaType, "the charset is %.40q; it must be utf-8", parameters["charset"])
+	}
+	switch kind {
+	case "application/json", "text/json":
+		return splitJSON, nil
+	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
+		return splitLines, nil
+	case "application/msgpack", "application/x-msgpack", "application/vnd.msgpack":
+		return splitMsgpack, nil
+	}
+	return nil, refuseRequest(http.StatusUnsupportedMediaType, "the Content-Type %.80q is not taken; taken are %s", header, taken)
+}
+
+func isUTF8(charset string) bool {
+	return bytes.EqualFold([]byte(charset), []byte("utf-8")) || bytes.EqualFold([]byte(charset), []byte("utf8"))
+}
+
+// splitJSON splits one JSON object, an array, or objects that each have a line of their own.
+func splitJSON(body []byte, most int) ([]item, *problem) {
+	trimmed := bytes.TrimSpace(body)
+	if len(trimmed) == 0 {
+		return nil, refuseRequest(http.StatusBadRequest, "the body is empty")
+	}
+	if line, rest, more := bytes.Cut(trimmed, []byte("\n")); more && line[0] == '{' && len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
+		return splitLines(body, most)
+	}
+	if trimmed[0] == '[' {
+		return splitArray(body, most)
+	}
+	if trimmed[0] != '{' || !json.Valid(body) {
+		return nil, notJSON(body)
+	}
+	return []item{{data: trimmed}}, nil
+}
+
+// splitLines splits lines of one event each. Empty lines are none.
+func splitLines(body []byte, most int) ([]item, *problem) {
+	var items []item
+	number := 0
+	for line := range bytes.Lines(body) {
+		number++
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		if len(items) == most {
+			return nil, tooMany(most)
+		}
+		items = append(items, jsonItem(line, number))
+	}
+	if len(items) == 0 {
+		return nil, refuseRequest(http.StatusBadRequest, "the body is empty")
+	}
+	return items, nil
+}
+
+// splitArray splits a JSON array.
+func splitArray(body []byte, most int) ([]item, *problem) {
+	items := []item{}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if _, err := d.Token(); err != nil {
+		return nil, notJSON(body)
+	}
+	var value json.RawMessage
+	for d.More() {
+		if len(items) == most {
+			return nil, tooMany(most)
+		}
+		if err := d.Decode(&value); err != nil {
+			return nil, notJSON(body)
+		}
+		end := int(d.InputOffset())
+		items = append(items, jsonItem(body[end-len(value):end], 0))
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, notJSON(body)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, notJSON(body)
+	}
+	return items, nil
+}
+
+// jsonItem makes an item of what should be a JSON object, without white space around it.
+func jsonItem(data []byte, line int) item {
+	i := item{data: data, line: line}
+	if data[0] != '{' {
+		i.err = events.Refuse(events.Malformed, "", "not a JSON object: an event is one")
+	}
+	return i
+}
+
+// notJSON says where a body stops being one JSON object or array.
+func notJSON(body []byte) *problem {
+	var value json.RawMessage
+	err := json.Unmarshal(body, &value)
+	syntax, ok := errors.AsType[*json.SyntaxError](err)
+	if !ok {
+		return refuseRequest(http.StatusBadRequest, "the body is neither a JSON object nor an array of them")
+	}
+	at := max(int(syntax.Offset)-1, 0) // the offset counts the byte that is wrong
+	return refuseRequest(http.StatusBadRequest, "not JSON: %v (line %d, byte %d of the body); nothing of it was taken. To have events judged one by one, send one a line as application/x-ndjson",
+		err, 1+bytes.Count(body[:at], []byte("\n")), at+1)
+}
+
+func tooMany(most int) *problem {
+	return refuseRequest(http.StatusRequestEntityTooLarge, "over %d events in one request; nothing of it was taken, divide it", most)
+}
+
+// budget bounds the memory that bodies take, in bytes.
+type budget struct{ left atomic.Int64 }
+
+func (b *budget) take(n int64) bool {
+	if b.left.Add(-n) >= 0 {
+		return true
+	}
+	b.left.Add(n)
+	return false
+}
+
+func (b *budget) give(n int64) { b.left.Add(n) }
+
+// firstRead is how much memory a body gets before any of it has come.
+const firstRead = 8 << 10
+
+// readBody reads a request's body to its end. It takes memory as bytes come in, so that a claimed length costs nothing, and
+// gives back what release is called for, also after a problem.
+func (s *Service) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), p *problem) {
+	held := int64(0)
+	release = func() { s.memory.give(held) }
+	if r.ContentLength > s.options.MaxBody {
+		return nil, release, s.tooLarge(w)
+	}
+	in := http.MaxBytesReader(w, r.Body, s.options.MaxBody)
+	for {
+		if len(body) == cap(body) {
+			more := int64(max(cap(body), firstRead))
+			if !s.memory.take(more) {
+				return nil, release, unavailable(1, "too many requests at once; nothing of this one was taken, send it again")
+			}
+			held += more
+			grown := make([]byte, len(body), len(body)+int(more))
+			copy(grown, body)
+			body = grown
+		}
+		n, err := in.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		if err == io.EOF {
+			return body, release, nil
+		}
+		if err != nil {
+			return nil, release, s.cutShort(w, err)
+		}
+	}
+}
+
+// cutShort says why a body could not be read.
+func (s *Service) cutShort(w http.ResponseWriter, err error) *problem {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return s.tooLarge(w)
+	}
+	w.Header().Set("Connection", "close")
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return refuseRequest(http.StatusRequestTimeout, "the body did not come within %v; nothing of it was taken", readTimeout)
+	}
+	return refuseRequest(http.StatusBadRequest, "the body ended early: %v; nothing of it was taken", err)
+}
+
+func (s *Service) tooLarge(w http.ResponseWriter) *problem {
+	w.Header().Set("Connection", "close") // rather than read what follows
+	return refuseRequest(http.StatusRequestEntityTooLarge, "the body is over %d bytes; nothing of it was taken, divide it", s.options.MaxBody)
+}
+
+// problem is why a request was answered without anything of it stored, or known to be.
+type problem struct {
+	status     int
+	retryAfter int // seconds; 0 means that a retry will not help
+
+	Reason  string `json:"reason"` // from a bounded set, reasonOf
+	Message string `json:"message"`
+}
+
+// refuseRequest makes the problem of a request that is wrong itself.
+func refuseRequest(status int, format string, args ...any) *problem {
+	return &problem{status: status, Reason: reasonOf[status], Message: fmt.Sprintf(format, args...)}
+}
+
+// unavailable makes the problem of a request that may be sent again after so many seconds.
+func unavailable(retryAfter int, format string, args ...any) *problem {
+	p := refuseRequest(http.StatusServiceUnavailable, format, args...)
+	p.retryAfter = retryAfter
+	return p
+}
+
+// reasonOf names the problems by their status. Unlike the messages, these are there to be matched on.
+var reasonOf = map[int]string{
+	http.StatusBadRequest:            events.Malformed.String(),
+	http.StatusMethodNotAllowed:      "method_not_allowed",
+	http.StatusRequestTimeout:        "timeout",
+	http.StatusRequestEntityTooLarge: "too_large",
+	http.StatusUnsupportedMediaType:  "unsupported_type",
+	http.StatusServiceUnavailable:    "unavailable",
+}
