@@ -15,9 +15,9 @@ func main() { os.Exit(service.Main(run)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var cli struct {
-		Listen        string `help:"Address to serve HTTP on; port 0 takes a free one." default:"127.0.0.1:9100" placeholder:"HOST:PORT"`
-		MetricsTop    int    `help:"How many holders' scores the metrics show, 0 to 1000." default:"10" placeholder:"N"`
-		MetricsSeries int    `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000" placeholder:"N"`
+		Listen        string `help:"Address to serve HTTP on; port 0 takes a free one." default:"127.0.0.1:9100"`
+		MetricsTop    int    `help:"How many holders' scores the metrics show, 0 to 1000." default:"10"`
+		MetricsSeries int    `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000"`
 		service.LogFlags
 		service.NATSFlags
 	}

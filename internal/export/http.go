@@ -19,9 +19,10 @@ import (
 )
 
 const (
-	// DefaultTop and MaxTop are how many holders /top answers with if nothing is said, and at most.
+	// DefaultTop is how many holders /top answers with if nothing is said.
 	DefaultTop = 10
-	MaxTop     = 10_000
+	// MaxTop is the most holders that /top answers with.
+	MaxTop = 10_000
 
 	// retryAfter is how many seconds a client is asked to wait for the state to be loaded.
 	retryAfter = "2"

@@ -12,7 +12,7 @@ import (
 	"github.com/city-chain/holdfast/pkg/score"
 )
 
-// Now, as the instant of a question, asks for the present: the exporter's clock when the snapshot was taken. Should
+// Now asks, as the instant of a question, for the present: the exporter's clock when the snapshot was taken. Should
 // that lie before what the state knows, because the exporter's clock is behind the servers', the first instant that it
 // does know is taken instead. An instant that is asked for is never changed.
 const Now events.Time = -1

@@ -82,6 +82,57 @@ func TestHalfABatchIsNeverSeen(t *testing.T) {
 	}
 }
 
+// Whoever asks while batches are stored gets all of one or nothing of it.
+func TestAnswersWhileBatchesAreStored(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	ids := inPartition(5, 4)
+	r := started(t, w, export.Options{})
+	stop, asked := make(chan struct{}), make(chan int)
+	for range 2 {
+		go func() {
+			n := 0
+			for {
+				select {
+				case <-stop:
+					asked <- n
+					return
+				default:
+				}
+				s, err := r.View().Snapshot()
+				if err != nil {
+					t.Errorf("no snapshot: %v", err)
+					continue
+				}
+				top, err := s.Top(10, export.Now)
+				if err != nil || len(top.Holders) != 0 && len(top.Holders) != len(ids) {
+					t.Errorf("%d holders, %v", len(top.Holders), err)
+					continue
+				}
+				for _, h := range top.Holders {
+					if h.Holds != top.Holders[0].Holds {
+						t.Errorf("half a batch: %d and %d holds", h.Holds, top.Holders[0].Holds)
+					}
+				}
+				n++
+			}
+		}()
+	}
+	for range 50 {
+		var batch []events.HoldEvent
+		for _, id := range ids {
+			batch = append(batch, hold(id, 0, 0, 1))
+		}
+		w.put(batch...)
+		w.flush()
+	}
+	r.awaitFolded(w)
+	close(stop)
+	if n := <-asked + <-asked; n == 0 {
+		t.Error("nobody asked")
+	}
+}
+
 // A batch was torn by a failing server, and the exporter starts on what it left. It waits until an aggregator has
 // mended it: the slots that were stored know which messages they have.
 func TestTornStart(t *testing.T) {

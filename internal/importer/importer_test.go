@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -183,6 +184,27 @@ func TestMended(t *testing.T) {
 	diff(t, "still broken", importer.Totals{Refused: 1}, w.must(refused).Totals)
 	diff(t, "FILE.refused.refused", header+"c,h,1,2\n", read(t, refused+".refused"))
 	diff(t, "tokens", map[string]int{"a": 1, "b": 1}, w.tokens())
+}
+
+// TestMendedLookalike mends a line so that the file seems to have a beginning of the next broken line already.
+func TestMendedLookalike(t *testing.T) {
+	w := newWorld(t)
+	path := file(t, "f.csv", header+"b,h,1,\n")
+	refused := w.must(path).RefusedFile
+	write(t, refused, header+"b,h,1,2,3")
+	write(t, path, read(t, path)+",3\n")
+	w.must(path)
+	diff(t, "FILE.refused", header+"b,h,1,2,3\n,3\n", read(t, refused))
+	if err := os.Remove(refused); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path, read(t, path)+"x\n")
+	w.must(path)
+	diff(t, "FILE.refused, after it was taken away", header+"x\n", read(t, refused))
+	write(t, refused, header+"x\nthe user's own\n")
+	write(t, path, read(t, path)+"y\n")
+	w.must(path)
+	diff(t, "FILE.refused, after something was added", header+"x\nthe user's own\ny\n", read(t, refused))
 }
 
 func TestFormats(t *testing.T) {

@@ -39,11 +39,10 @@ func (f *refusedFile) add(lines []byte) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
-	add, written, err := f.place(file, lines)
-	if err != nil {
+	if lines, err = f.place(file, lines); err != nil {
 		return err
 	}
-	if _, err := file.WriteAt(add[written:], f.mark.Bytes+int64(written)); err != nil {
+	if _, err := file.WriteAt(lines, f.mark.Bytes); err != nil {
 		return err
 	}
 	if err := file.Sync(); err != nil {
@@ -54,27 +53,27 @@ func (f *refusedFile) add(lines []byte) (err error) {
 			return err
 		}
 	}
-	f.digest.Write(add)
-	f.mark = mark{Bytes: f.mark.Bytes + int64(len(add)), Digest: hex.EncodeToString(f.digest.Sum(nil))}
+	f.digest.Write(lines)
+	f.mark = mark{Bytes: f.mark.Bytes + int64(len(lines)), Digest: hex.EncodeToString(f.digest.Sum(nil))}
 	return nil
 }
 
-// place moves the mark to where the lines belong. It returns them with what has to stand before them, and how many
-// bytes of that are there.
-func (f *refusedFile) place(file *os.File, lines []byte) (add []byte, written int, err error) {
+// place moves the mark to where the lines belong, where nothing is or a beginning of themselves. It returns them with
+// what has to stand before them.
+func (f *refusedFile) place(file *os.File, lines []byte) ([]byte, error) {
 	same, err := f.unchanged(file)
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	if same {
-		add = f.headed(lines)
+		add := f.headed(lines)
 		there := make([]byte, len(add))
 		n, err := file.ReadAt(there, f.mark.Bytes)
 		if err != nil && err != io.EOF {
-			return nil, 0, err
+			return nil, err
 		}
 		if bytes.HasPrefix(add, there[:n]) {
-			return add, n, nil
+			return add, nil
 		}
 	}
 	// Somebody has worked on the file: leave all that is there alone.
@@ -82,13 +81,13 @@ func (f *refusedFile) place(file *os.File, lines []byte) (add []byte, written in
 	f.digest = sha256.New()
 	size, err := io.Copy(io.MultiWriter(f.digest, last), io.NewSectionReader(file, 0, 1<<62))
 	if err != nil {
-		return nil, 0, err
+		return nil, err
 	}
 	f.mark.Bytes = size
 	if last.byte != '\n' {
 		lines = slices.Concat([]byte("\n"), lines)
 	}
-	return f.headed(lines), 0, nil
+	return f.headed(lines), nil
 }
 
 // headed returns lines, with the header if they are the file's first.

@@ -61,7 +61,7 @@ func (s source) named(r *reader) (string, error) {
 		name = "stdin-" + hex.EncodeToString(digest[:6])
 	}
 	if !s.regular && (!filepath.IsLocal(name) || strings.ContainsAny(name, `/\:`)) {
-		return "", fmt.Errorf("%w: %q: a stream's broken lines are kept in a file of its name: use another, without / \\ and : in it", ErrName, name)
+		return "", fmt.Errorf("%w: %s: a stream's broken lines are kept in a file of its name: choose one without / \\ : that is not reserved", ErrName, quote(name))
 	}
 	return name, checkName(name)
 }

@@ -43,6 +43,8 @@ func splitterOf(r *http.Request) (splitter, *problem) {
 	switch kind {
 	case "application/json", "text/json":
 		return splitJSON, nil
+	case "application/x-www-form-urlencoded", "text/plain":
+		return splitJSON, nil // what curl -d and others say that were told no type
 	case "application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines":
 		return splitLines, nil
 	case "application/msgpack", "application/x-msgpack", "application/vnd.msgpack":

@@ -94,6 +94,7 @@ func TestAnswers(t *testing.T) {
 		message                string // part of the only message
 	}{
 		{name: "no content type", body: good, status: 200, want: answer{Accepted: 1}},
+		{name: "a form's content type, which curl -d gives", kind: "application/x-www-form-urlencoded", body: good, status: 200, want: answer{Accepted: 1}},
 		{name: "over several lines", body: "\n{\"token_id\":\"t\",\n\"holder_id\":\"h\",\n\"start\":1,\"weight\":1}\n\n", status: 200, want: answer{Accepted: 1}},
 		{name: "array", body: "[" + good + ",\n" + good + "]", status: 200, want: answer{Accepted: 2}},
 		{name: "empty array", body: "[]", status: 200},
@@ -154,7 +155,7 @@ func TestAnswers(t *testing.T) {
 		{name: "too many in an array", body: "[1,2,3,4,5,6]", status: 413, want: answer{Problem: &problem{Reason: "too_large"}}, message: "over 5 events"},
 		{name: "too many in MessagePack", kind: "application/msgpack", body: strings.Repeat("\x80", 6), status: 413, want: answer{Problem: &problem{Reason: "too_large"}}, message: "over 5 events"},
 		{name: "a huge MessagePack array", kind: "application/msgpack", body: "\xdd\xff\xff\xff\xff", status: 413, want: answer{Problem: &problem{Reason: "too_large"}}, message: "over 5 events"},
-		{name: "a form", kind: "application/x-www-form-urlencoded", body: good, status: 415, want: answer{Problem: &problem{Reason: "unsupported_type"}}, message: "application/x-ndjson"},
+		{name: "a page", kind: "text/html", body: good, status: 415, want: answer{Problem: &problem{Reason: "unsupported_type"}}, message: "application/x-ndjson"},
 		{name: "another charset", kind: "application/json; charset=latin1", body: good, status: 415, want: answer{Problem: &problem{Reason: "unsupported_type"}}, message: "utf-8"},
 	}
 	accepted := 0

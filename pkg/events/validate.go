@@ -105,7 +105,7 @@ func (e *HoldEvent) CheckAhead(clock Time) error {
 	if e.Kind == KindBalance {
 		field = "at"
 	}
-	return refuse(StartAhead, field, "%s is more than 5 minutes ahead of the stream's clock, %s", e.Start, clock)
+	return refuse(StartAhead, field, "%s is more than 5 minutes ahead of the clock, %s", e.Start, clock)
 }
 
 // checkTime refuses an instant outside of the years 1970 to 9999.

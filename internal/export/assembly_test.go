@@ -1,0 +1,102 @@
+package export
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/score"
+)
+
+// However a watch delivers a bucket (values that were replaced left out, batches torn and repeated, begun anywhere),
+// what is in effect is always a partition as one checkpoint left it, a later one each time, and in the end the last.
+func TestAnAssemblyIsAlwaysAtACheckpoint(t *testing.T) {
+	const number = 3
+	var holders []string
+	for i := 0; len(holders) < 6; i++ {
+		if id := fmt.Sprint("holder-", i); events.PlaceOf(id).Partition == number {
+			holders = append(holders, id)
+		}
+	}
+	policy := state.DefaultPolicy()
+	rapid.Check(t, func(t *rapid.T) {
+		// What was written, by revision, and how many holds each slot had at each checkpoint.
+		var written []jetstream.Event
+		var left []map[int]uint64
+		p := state.NewPartition(state.Holds, &policy, time.Unix(1, 0), number)
+		store := func(puts []jetstream.Put) {
+			for _, put := range puts {
+				written = append(written, jetstream.Event{Entry: jetstream.Entry{Key: put.Key, Value: put.Value, Revision: uint64(len(written) + 1)}})
+			}
+		}
+		sequence := uint64(0)
+		for i := range rapid.IntRange(1, 8).Draw(t, "commits") {
+			for range rapid.IntRange(0, 4).Draw(t, "messages") {
+				sequence++
+				e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: rapid.SampledFrom(holders).Draw(t, "holder"), End: events.Open}
+				p.Fold(state.Message{Sequence: sequence, Time: time.Unix(2, 0), Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})}, nil)
+			}
+			flush := p.Prepare(fmt.Sprint(i)).Puts
+			if rapid.Bool().Draw(t, "torn") {
+				store(flush[:rapid.IntRange(0, len(flush)-1).Draw(t, "torn at")])
+			}
+			store(flush)
+			holds := map[int]uint64{}
+			for slot, s := range p.Slots() {
+				holds[slot] = s.Tally.Accepted(events.KindHold)
+			}
+			left = append(left, holds)
+		}
+
+		a := &assembly[*score.Holders]{log: jetstream.Holds, decode: func(key string, value []byte) (*slot[*score.Holders], error) {
+			s, err := state.Holds.DecodeSlot(key, value, &policy)
+			if err != nil {
+				return nil, err
+			}
+			return &slot[*score.Holders]{Slot: *s}, nil
+		}}
+		seen := uint64(0)
+		head := rapid.IntRange(0, len(written)).Draw(t, "head")
+		for at := 0; at < len(written); at++ {
+			head = max(head, at+1, min(len(written), at+rapid.IntRange(0, 6).Draw(t, "ahead")))
+			if replaced(written[at:head]) {
+				continue
+			}
+			if _, known := a.take(written[at]); !known {
+				t.Fatalf("%s is not known", written[at].Key)
+			}
+			effective := a.partitions[number].effective
+			if effective == nil {
+				continue
+			}
+			flushes := effective.checkpoint.Flushes
+			if flushes < seen {
+				t.Fatalf("back from checkpoint %d to %d", seen, flushes)
+			}
+			seen = flushes
+			for i, s := range effective.slots {
+				if want := left[flushes-1][i]; s == nil && want > 0 || s != nil && s.Tally.Accepted(events.KindHold) != want {
+					t.Fatalf("at checkpoint %d slot %d is %v, want %d holds", flushes, i, s, want)
+				}
+			}
+		}
+		if p := &a.partitions[number]; seen != uint64(len(left)) || p.problem != nil {
+			t.Fatalf("in the end it is at checkpoint %d of %d: %v", seen, len(left), p.problem)
+		}
+	})
+}
+
+// replaced tells whether the first of some events has been replaced by a later one of them.
+func replaced(list []jetstream.Event) bool {
+	for _, later := range list[1:] {
+		if later.Key == list[0].Key {
+			return true
+		}
+	}
+	return false
+}
