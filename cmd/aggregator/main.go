@@ -23,11 +23,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return code
 	}
 	log := cli.Logger(stderr)
-	nc, err := cli.Connect(ctx, "holdfast-aggregator", log)
-	if err == nil {
-		defer nc.Close()
-		err = aggregate.Main(ctx, cli.Flags, nc, log)
-	}
+	err := aggregate.Main(ctx, cli.Flags, cli.NATSFlags, log)
 	if err != nil && ctx.Err() == nil {
 		log.Error("stopped with an error", "component", "aggregator", "error", err)
 		return service.ExitFailure

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
+	"github.com/nats-io/nats.go"
 	"github.com/schollz/progressbar/v3"
 
 	"github.com/city-chain/holdfast/internal/importer"
@@ -28,9 +29,10 @@ func (i *importing) run(ctx context.Context, s *session) error {
 // files imports the files and says what became of them. The error is errSaid if a line was refused.
 func (i *importing) files(ctx context.Context, s *session) ([]importer.Result, error) {
 	logger := s.logFlags.Logger(s.stderr)
-	nc, err := jetstream.Connect(ctx, jetstream.Options{
-		URL: i.URL, Name: "holdfast-import", Credentials: i.Creds, CA: i.CA, Cert: i.Cert, Key: i.Key, Logger: logger,
-	})
+	nc, err := jetstream.Connect(ctx, i.Options("holdfast-import", logger))
+	if errors.Is(err, nats.ErrNoServers) {
+		return nil, fmt.Errorf("%w (is NATS running? --nats says where)", err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,9 @@ func (i *importing) files(ctx context.Context, s *session) ([]importer.Result, e
 	refused := int64(0)
 	for _, r := range results {
 		refused += r.Refused
-		printResult(s, r)
+		if err == nil || r.Totals != (importer.Totals{}) { // "nothing new" is not to be said of a file that was refused
+			printResult(s, r)
+		}
 	}
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):
@@ -83,6 +87,9 @@ func printResult(s *session, r importer.Result) {
 			fmt.Fprintf(s.stdout, ", after %d before", r.Before.Events)
 		}
 		fmt.Fprintln(s.stdout)
+	}
+	if more := r.Refused - importer.MaxReports; more > 0 {
+		fmt.Fprintf(s.stderr, "%s: and %d more\n", r.File, more)
 	}
 	if r.Refused > 0 {
 		fmt.Fprintf(s.stderr, "%s: %d lines refused; they are in %s, to be mended and imported as a file of its own\n", r.File, r.Refused, r.RefusedFile)

@@ -41,7 +41,8 @@ func TestScripts(t *testing.T) {
 		Setup: func(env *testscript.Env) error {
 			examples, err := filepath.Abs(filepath.Join("..", "..", "examples"))
 			env.Setenv("EXAMPLES", examples)
-			env.Values[pipelineKey{}] = new(runningUp)
+			env.Setenv("GORACE", "atexit_sleep_ms=10") // by default, each command sleeps a second under the race detector
+			env.Values[pipelineKey{}] = &runningUp{environment: env.Vars}
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

@@ -17,9 +17,10 @@ type pipelineKey struct{}
 
 // runningUp is the `holdfast up` that a script has started; one at a time.
 type runningUp struct {
-	command *exec.Cmd       // nil: none runs
-	exited  chan struct{}   // closed when the process is gone
-	log     strings.Builder // complete when exited is closed
+	environment []string        // as the script begins with it
+	command     *exec.Cmd       // nil: none runs
+	exited      chan struct{}   // closed when the process is gone
+	log         strings.Builder // complete when exited is closed
 }
 
 // scriptUp starts `holdfast up` and waits until it says, for people, that it serves and where.
@@ -33,10 +34,10 @@ func scriptUp(ts *testscript.TestScript, neg bool, args []string) {
 	args = append([]string{"up", "--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0"}, args...)
 	command := exec.Command(program, args...)
 	command.Args[0] = "holdfast" // by which the test binary knows what to be
-	command.Dir = ts.MkAbs(".")
+	command.Dir, command.Env = ts.MkAbs("."), up.environment
 	stdout, err := command.StdoutPipe()
 	ts.Check(err)
-	*up = runningUp{command: command, exited: make(chan struct{})}
+	*up = runningUp{environment: up.environment, command: command, exited: make(chan struct{})}
 	command.Stderr = &up.log
 	ts.Check(command.Start())
 	ts.Defer(func() { up.end(ts, os.Kill) }) // does nothing if it has ended

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -22,21 +21,14 @@ type Flags struct {
 	PolicyFlags
 }
 
-// Main runs an aggregator, with its own health and metrics, until ctx is done.
-func Main(ctx context.Context, f Flags, nc *nats.Conn, log *slog.Logger) error {
+// Main runs an aggregator with its own connection, health and metrics until ctx is done.
+func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Logger) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := service.ReadBuild().Register(registry); err != nil {
 		return err
 	}
 	health := service.NewHealth(Checks...)
-	s, err := New(Options{
-		Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness,
-		Registry: registry, Health: health, Logger: log,
-	})
-	if err != nil {
-		return err
-	}
 	group := service.NewGroup(service.GroupOptions{Logger: log})
 	if f.Listen != "" {
 		mux := http.NewServeMux()
@@ -49,6 +41,20 @@ func Main(ctx context.Context, f Flags, nc *nats.Conn, log *slog.Logger) error {
 		}
 		group.Add("http", server)
 	}
-	group.Add("aggregator", s)
+	group.Add("aggregator", service.RunFunc(func(ctx context.Context) error {
+		nc, err := servers.Connect(ctx, "holdfast-aggregator", log, func(err error) { health.Set("aggregator.nats", err) })
+		if err != nil {
+			return err
+		}
+		defer nc.Close()
+		s, err := New(Options{
+			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness,
+			Registry: registry, Health: health, Logger: log,
+		})
+		if err != nil {
+			return err
+		}
+		return s.Run(ctx)
+	}))
 	return group.Run(ctx)
 }

@@ -152,7 +152,7 @@ func (s *Service) follow(ctx context.Context) error {
 	nc := s.options.Conn
 	if nc == nil {
 		var err error
-		if nc, err = s.connect(ctx); err != nil {
+		if nc, err = s.options.NATS.Connect(ctx, "holdfast-exporter", s.log, func(err error) { s.options.Health.Set("view.connection", err) }); err != nil {
 			return err
 		}
 		defer nc.Close()
@@ -162,25 +162,4 @@ func (s *Service) follow(ctx context.Context) error {
 		return err
 	}
 	return s.view.run(ctx, client)
-}
-
-// connect connects to NATS. If no server is there it says so, and waits for one.
-func (s *Service) connect(ctx context.Context) (*nats.Conn, error) {
-	how := s.options.NATS
-	o := jetstream.Options{
-		URL: how.URL, Credentials: how.Creds, CA: how.CA, Cert: how.Cert, Key: how.Key,
-		Name: "holdfast-exporter", Logger: s.log,
-	}
-	nc, err := jetstream.Connect(ctx, o)
-	if err == nil {
-		return nc, nil
-	}
-	s.log.Warn("no connection to NATS; trying on: start a server there, or name another one by --nats", "error", err)
-	s.options.Health.Set("view.connection", err)
-	o.Wait = true
-	nc, err = jetstream.Connect(ctx, o)
-	if ctx.Err() != nil {
-		return nil, ctx.Err()
-	}
-	return nc, err
 }

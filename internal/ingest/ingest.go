@@ -226,11 +226,7 @@ func (s *Service) connect(ctx context.Context) (*nats.Conn, func(), error) {
 	if s.options.Conn != nil {
 		return s.options.Conn, func() {}, nil
 	}
-	o := s.options.NATS
-	nc, err := jetstream.Connect(ctx, jetstream.Options{
-		URL: o.URL, Credentials: o.Creds, CA: o.CA, Cert: o.Cert, Key: o.Key,
-		Name: "holdfast-ingest", Wait: true, Logger: s.log,
-	})
+	nc, err := s.options.NATS.Connect(ctx, "holdfast-ingest", s.log, func(error) {}) // connected tells /readyz
 	if err != nil {
 		return nil, nil, err
 	}

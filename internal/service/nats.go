@@ -31,10 +31,28 @@ func (f NATSFlags) Validate() error {
 	return nil
 }
 
-// Connect connects to NATS as the flags say, and goes on trying until a server answers or ctx is done. Wrong credentials
-// and files that cannot be read are errors at once. The caller closes the connection.
-func (f NATSFlags) Connect(ctx context.Context, name string, logger *slog.Logger) (*nats.Conn, error) {
-	return jetstream.Connect(ctx, jetstream.Options{
-		URL: f.URL, Name: name, Credentials: f.Creds, CA: f.CA, Cert: f.Cert, Key: f.Key, Wait: true, Logger: logger,
-	})
+// Options returns how to connect as the flags say, under a name that the server's monitoring shows.
+func (f NATSFlags) Options(name string, logger *slog.Logger) jetstream.Options {
+	return jetstream.Options{URL: f.URL, Name: name, Credentials: f.Creds, CA: f.CA, Cert: f.Cert, Key: f.Key, Logger: logger}
+}
+
+// Connect connects to NATS. If no server answers it says so, once, in the log and to waiting, and goes on trying until one
+// does or ctx is done. Wrong credentials and files that cannot be read are errors at once. The caller closes the connection.
+func (f NATSFlags) Connect(ctx context.Context, name string, logger *slog.Logger, waiting func(error)) (*nats.Conn, error) {
+	o := f.Options(name, logger)
+	nc, err := jetstream.Connect(ctx, o)
+	if err == nil {
+		return nc, nil
+	}
+	logger.Warn("no connection to NATS; trying on: start a server there, or name another one by --nats", "error", err)
+	waiting(err)
+	o.Wait = true
+	nc, err = jetstream.Connect(ctx, o)
+	if ctx.Err() != nil {
+		if err == nil {
+			nc.Close()
+		}
+		return nil, ctx.Err()
+	}
+	return nc, err
 }

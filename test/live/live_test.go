@@ -1,10 +1,12 @@
-// Package live runs the real command as a process of its own, sends it events over HTTP and looks at what it serves.
+// Package live runs the real commands as processes of their own, as their users would: it sends them events, kills them,
+// and looks at what they serve.
 package live
 
 import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -44,7 +46,7 @@ func TestMetricsAsPrometheusWantsThem(t *testing.T) {
 	if err != nil {
 		t.Fatalf("promtool: %v (Debian: apt-get install prometheus)", err)
 	}
-	holdfast := start(t, build(t))
+	holdfast := up(t, filepath.Join(t.TempDir(), "store"))
 	ingest, exporter := holdfast.address(t, "ingest"), holdfast.address(t, "exporter")
 	holdfast.await(t, "http://"+exporter+"/readyz", nil)
 	for _, event := range events {

@@ -3,6 +3,7 @@ package live
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -20,44 +21,76 @@ import (
 // patience is how long anything may take, on a slow machine too.
 const patience = 60 * time.Second
 
-// process is a running `holdfast up`.
+// process is a running command of ours.
 type process struct {
 	command   *exec.Cmd
 	exited    chan struct{} // closed when the process is gone
-	listening chan struct{} // closed when all three services have said where they listen, or will not any more
+	listening chan struct{} // closed when all of the components have said where they listen, or will not any more
 
 	mu        sync.Mutex
 	addresses map[string]string // by component; guarded by mu
 	log       strings.Builder   // guarded by mu
 }
 
-// build makes the command and returns its path.
-func build(t *testing.T) string {
+// commands builds all of our commands, once, and returns the folder that has them.
+var commands = sync.OnceValues(func() (string, error) {
+	build := exec.Command("go", "build", "-o", binaries+string(filepath.Separator), "./cmd/...")
+	build.Dir = root
+	if output, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build ./cmd/...: %w\n%s", err, output)
+	}
+	return binaries, nil
+})
+
+// root is the module's, as seen from here.
+var root = filepath.Join("..", "..")
+
+// program returns the path of a command of ours.
+func program(t *testing.T, name string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "holdfast")
-	if runtime.GOOS == "windows" {
-		path += ".exe"
-	}
-	root := filepath.Join("..", "..")
 	tree.Notice(t, root)
-	command := exec.CommandContext(t.Context(), "go", "build", "-o", path, "./cmd/holdfast")
-	command.Dir = root
-	if output, err := command.CombinedOutput(); err != nil {
-		t.Fatalf("go build ./cmd/holdfast: %v\n%s", err, output)
+	folder, err := commands()
+	if err != nil {
+		t.Fatal(err)
 	}
-	return path
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(folder, name)
 }
 
-// start runs everything in one process, on free ports and an empty store, and waits until it listens.
-func start(t *testing.T, path string) *process {
+// up runs everything in one process, on that store and free ports, save where the arguments say otherwise.
+func up(t *testing.T, store string, args ...string) *process {
+	t.Helper()
+	p := beginUp(t, store, args...)
+	p.awaitListening(t)
+	return p
+}
+
+// beginUp is up that does not wait until it listens.
+func beginUp(t *testing.T, store string, args ...string) *process {
+	t.Helper()
+	args = append([]string{"--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0"}, args...)
+	return begin(t, []string{"ingest", "exporter"}, "holdfast", append([]string{"up", "--store", store}, args...)...)
+}
+
+// start runs a command that is one service and waits until it listens, on a free port.
+func start(t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := begin(t, []string{name}, name, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	p.awaitListening(t)
+	return p
+}
+
+// begin starts a command in which those components listen. It is killed when the test ends, at the latest.
+func begin(t *testing.T, components []string, name string, args ...string) *process {
 	t.Helper()
 	p := &process{
 		exited:    make(chan struct{}),
 		listening: make(chan struct{}),
 		addresses: map[string]string{},
 	}
-	p.command = exec.Command(path, "up", "--store", filepath.Join(t.TempDir(), "store"), "--log-format", "json",
-		"--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0")
+	p.command = exec.Command(program(t, name), append(args, "--log-format", "json")...)
 	stderr, err := p.command.StderrPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -66,29 +99,39 @@ func start(t *testing.T, path string) *process {
 		t.Fatal(err)
 	}
 	go func() {
-		p.read(stderr)
+		p.read(stderr, components)
 		_ = p.command.Wait() // its exit code is looked at in stop
 		close(p.exited)
 	}()
 	t.Cleanup(func() {
-		_ = p.command.Process.Kill() // does nothing if it has stopped in good order
-		<-p.exited
+		p.kill()
 		if t.Failed() {
 			p.mu.Lock()
 			defer p.mu.Unlock()
-			t.Logf("its log:\n%s", &p.log)
+			t.Logf("the log of %s:\n%s", name, &p.log)
 		}
 	})
-	select {
-	case <-p.listening:
-	case <-time.After(patience):
-		t.Fatalf("ingest and exporter do not listen after %v", patience)
-	}
 	return p
 }
 
+// awaitListening waits until all of the components listen.
+func (p *process) awaitListening(t *testing.T) {
+	t.Helper()
+	select {
+	case <-p.listening:
+	case <-time.After(patience):
+		t.Fatalf("%s does not listen after %v", p.command.Path, patience)
+	}
+}
+
+// kill ends the process as a crash would, if it has not ended, and waits until it is gone.
+func (p *process) kill() {
+	_ = p.command.Process.Kill() // fails if it has ended
+	<-p.exited
+}
+
 // read takes in the log to its end.
-func (p *process) read(log io.Reader) {
+func (p *process) read(log io.Reader, components []string) {
 	var once sync.Once
 	done := func() { once.Do(func() { close(p.listening) }) }
 	defer done()
@@ -100,7 +143,10 @@ func (p *process) read(log io.Reader) {
 		if isEntry && entry.Msg == "listening" {
 			p.addresses[entry.Component] = entry.Addr
 		}
-		complete := p.addresses["ingest"] != "" && p.addresses["exporter"] != ""
+		complete := true
+		for _, c := range components {
+			complete = complete && p.addresses[c] != ""
+		}
 		p.mu.Unlock()
 		if complete {
 			done()
@@ -160,16 +206,21 @@ func lacking(scrape string, metrics []string) (missing []string) {
 // stop asks the process to drain, as Ctrl-C would, and expects a clean exit. Windows has no way to ask one process alone.
 func (p *process) stop(t *testing.T) {
 	t.Helper()
-	if runtime.GOOS == "windows" {
-		return
+	if runtime.GOOS != "windows" {
+		p.end(t, os.Interrupt, patience)
 	}
-	if err := p.command.Process.Signal(os.Interrupt); err != nil {
+}
+
+// end sends a signal and expects a clean exit in time.
+func (p *process) end(t *testing.T, signal os.Signal, within time.Duration) {
+	t.Helper()
+	if err := p.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
 	select {
 	case <-p.exited:
-	case <-time.After(patience):
-		t.Fatalf("still there %v after the signal", patience)
+	case <-time.After(within):
+		t.Fatalf("still there %v after the signal", within)
 	}
 	if code := p.command.ProcessState.ExitCode(); code != 0 {
 		t.Errorf("exit code %d after a signal, want 0", code)
