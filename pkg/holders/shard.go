@@ -12,10 +12,9 @@ import (
 type shard struct {
 	mu      sync.Mutex
 	holders *score.Holders
-	clock   events.Time      // the latest instant at which anything happened or was asked here
-	late    []score.Late     // refused and not delivered yet
-	event   events.HoldEvent // the one being folded; here, because the fold makes what it is given escape
-	_       [128]byte        // keeps neighbours out of this one's cache lines, and of their prefetched pairs
+	clock   events.Time  // the latest instant at which anything happened or was asked here
+	late    []score.Late // refused and not delivered yet
+	_       [128]byte    // keeps neighbours out of this one's cache lines, and of their prefetched pairs
 }
 
 // indexOf returns the index of the shard in which a holder lies.
@@ -41,8 +40,7 @@ func (s *shard) advance(now events.Time) events.Time {
 
 // apply folds a valid event of a holder of this shard, which has been advanced to the clock.
 func (s *shard) apply(e *events.HoldEvent, clock events.Time) error {
-	s.event = *e
-	_, err := s.holders.Apply(&s.event, events.Position{Clock: clock}, &s.late)
+	_, err := s.holders.Apply(e, events.Position{Clock: clock}, &s.late)
 	return err
 }
 

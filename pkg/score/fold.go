@@ -11,7 +11,6 @@ import (
 type fold struct {
 	hs   *Holders
 	h    *Holder
-	e    *events.HoldEvent
 	at   events.Position
 	late *[]Late
 
@@ -21,15 +20,16 @@ type fold struct {
 	plus, minus Sum         // what completed holds count after it, and did before it
 }
 
-// added returns what the event added to the holder's completed holds; what it took away adds nothing.
-func (f *fold) added() Sum {
-	if f.minus.IsZero() {
-		return f.plus
+// added is what the event added to the holder's completed holds; what it took away adds nothing.
+func (f *fold) added() *Sum {
+	switch {
+	case f.minus.IsZero():
+	case f.plus.Cmp(f.minus) <= 0:
+		f.plus = Sum{}
+	default:
+		f.plus = f.plus.Sub(f.minus)
 	}
-	if f.plus.Cmp(f.minus) <= 0 {
-		return Sum{}
-	}
-	return f.plus.Sub(f.minus)
+	return &f.plus
 }
 
 // complete counts a hold that the event completed, and uncomplete one that it replaced; while a hold has no
@@ -47,10 +47,9 @@ func (f *fold) uncomplete(s Hold) {
 }
 
 // hold folds a hold.
-func (f *fold) hold() error {
-	e := f.e
+func (f *fold) hold(e *events.HoldEvent) error {
 	if e.HoldID != "" {
-		return f.statement()
+		return f.statement(e)
 	}
 	s := Hold{Start: e.Start, End: e.End, Weight: e.Weight}
 	if err := f.keepPlain(e.Token, s); err != nil {
@@ -62,11 +61,10 @@ func (f *fold) hold() error {
 }
 
 // statement folds a hold that has an id.
-func (f *fold) statement() error {
-	e := f.e
+func (f *fold) statement(e *events.HoldEvent) error {
 	i := f.h.find(e.HoldID)
 	if i >= 0 && f.h.list[i].form == formNamed {
-		return f.restatement(&f.h.list[i])
+		return f.restatement(e, &f.h.list[i])
 	}
 	if e.Rev > 0 {
 		return events.Refuse(events.UnknownHold, "rev", "rev %d of a hold that is not known: it was never stated, or is settled since 24 h after the last word on it", e.Rev)
@@ -76,7 +74,7 @@ func (f *fold) statement() error {
 		named: &named{id: e.HoldID, said: f.at.Clock, stated: e.End, released: events.Open},
 	}
 	if i >= 0 {
-		return f.arrival(i, fresh)
+		return f.arrival(e.Holder, i, fresh)
 	}
 	if err := f.keep(fresh); err != nil {
 		return err
@@ -88,7 +86,7 @@ func (f *fold) statement() error {
 
 // arrival folds a hold whose release, at index i, has been waiting for it. The release ends it, or is
 // refused as it would have been behind the hold.
-func (f *fold) arrival(i int, fresh hold) error {
+func (f *fold) arrival(holder string, i int, fresh hold) error {
 	waiting := f.h.list[i]
 	refusal := releaseRefused(&fresh, waiting.token, waiting.end)
 	if refusal == nil && fresh.end == events.Open {
@@ -98,7 +96,7 @@ func (f *fold) arrival(i int, fresh hold) error {
 		return err
 	}
 	if refusal != nil {
-		*f.late = append(*f.late, lateRelease(f.e.Holder, &waiting, refusal.Reason, refusal.Detail))
+		*f.late = append(*f.late, lateRelease(holder, &waiting, refusal.Reason, refusal.Detail))
 	}
 	f.h.holds++
 	f.complete(fresh.span())
@@ -106,8 +104,8 @@ func (f *fold) arrival(i int, fresh hold) error {
 }
 
 // restatement folds another statement of a known hold.
-func (f *fold) restatement(old *hold) error {
-	e, n := f.e, old.named
+func (f *fold) restatement(e *events.HoldEvent, old *hold) error {
+	n := old.named
 	if old.token == e.Token && old.start == e.Start && n.stated == e.End && old.weight == e.Weight && n.rev == e.Rev {
 		f.unchanged = true
 		return nil
@@ -135,10 +133,9 @@ func (f *fold) restatement(old *hold) error {
 }
 
 // release folds a release.
-func (f *fold) release() error {
-	e := f.e
+func (f *fold) release(e *events.HoldEvent) error {
 	if e.HoldID == "" {
-		return f.releaseAll()
+		return f.releaseAll(e)
 	}
 	i := f.h.find(e.HoldID)
 	if i < 0 {
@@ -182,8 +179,7 @@ func releaseRefused(h *hold, token string, end events.Time) *events.Refusal {
 }
 
 // releaseAll folds a release that names no hold.
-func (f *fold) releaseAll() error {
-	e := f.e
+func (f *fold) releaseAll(e *events.HoldEvent) error {
 	matches := func(h *hold) bool {
 		return (h.form == formPlain || h.form == formNamed) && h.end == events.Open && h.token == e.Token && h.start <= e.End
 	}
@@ -218,8 +214,7 @@ func (f *fold) releaseAll() error {
 }
 
 // balance folds a balance.
-func (f *fold) balance() error {
-	e := f.e
+func (f *fold) balance(e *events.HoldEvent) error {
 	i := f.h.balance(e.Token)
 	if i < 0 {
 		err := f.keep(hold{token: e.Token, start: e.Start, end: events.Open, weight: e.Weight, form: formBalance})

@@ -26,23 +26,28 @@ var histogramLimits = func() (limits [histogramBounds]Sum) {
 	return limits
 }()
 
-// histogramFirst is, by the number of bits of a score, the first bucket that may take it: of the bounds with as many
-// bits there is at most one.
-var histogramFirst = func() (first [257]uint8) {
+// histogramBuckets is, by the number of bits of a score, the first bucket that may take it. Of all bounds with
+// as many bits there is at most one; if there is one, it must be compared with.
+var histogramBuckets = func() (first [257]struct {
+	bucket  uint8
+	compare bool
+}) {
 	for n := range first {
 		i := 0
 		for i < histogramBounds && histogramLimits[i].limbs.BitLen() < n {
 			i++
 		}
-		first[n] = uint8(i)
+		first[n].bucket = uint8(i)
+		first[n].compare = i < histogramBounds && histogramLimits[i].limbs.BitLen() == n
 	}
 	return first
 }()
 
-// Observe counts one score.
-func (h *Histogram) Observe(s Sum) {
-	i := int(histogramFirst[s.limbs.BitLen()])
-	if i < histogramBounds && s.limbs.Gt(&histogramLimits[i].limbs) {
+// observe counts one score.
+func (h *Histogram) observe(s *Sum) {
+	first := histogramBuckets[s.limbs.BitLen()]
+	i := first.bucket
+	if first.compare && s.limbs.Gt(&histogramLimits[i].limbs) {
 		i++
 	}
 	h.counts[i]++

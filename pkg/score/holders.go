@@ -58,18 +58,18 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 	if fresh {
 		h = &Holder{due: events.Open}
 	}
-	f := fold{hs: hs, h: h, e: e, at: at, late: late, wake: events.Open}
+	f := fold{hs: hs, h: h, at: at, late: late, wake: events.Open}
 	if fresh {
 		f.grow = holderSize(hs.policy, e.Holder)
 	}
 	var err error
 	switch e.Kind {
 	case events.KindHold:
-		err = f.hold()
+		err = f.hold(e)
 	case events.KindRelease:
-		err = f.release()
+		err = f.release(e)
 	case events.KindBalance:
-		err = f.balance()
+		err = f.balance(e)
 	}
 	if err != nil || f.unchanged {
 		return Unchanged, err
@@ -79,7 +79,7 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 	}
 	h.last = at.Clock
 	hs.size += f.grow
-	hs.scores.Observe(f.added())
+	hs.scores.observe(f.added())
 	hs.schedule(e.Holder, h, min(f.wake, hs.expiresFrom(h)))
 	return Changed, nil
 }
