@@ -68,7 +68,8 @@ func (c *Client) Message(ctx context.Context, stream string, sequence uint64) (M
 // stream's last sequence at the time of the call.
 //
 // So a worker that has folded its partition up to "after" may set its
-// checkpoint to L without having seen another message.
+// checkpoint to L without having seen another message. It returns ErrTrimmed if
+// the stream begins behind after+1, and ErrStreamChanged if it ends before after.
 func (c *Client) EmptyThrough(ctx context.Context, log Log, partition int, after uint64) (uint64, error) {
 	through, err := c.emptyThrough(ctx, log.Stream, log.PartitionSubject(partition), after)
 	if err != nil {
@@ -86,10 +87,16 @@ func (c *Client) emptyThrough(ctx context.Context, stream, filter string, after 
 	if err != nil {
 		return 0, err
 	}
+	switch {
+	case info.State.FirstSeq > after+1:
+		return 0, fmt.Errorf("%w: the stream begins at sequence %d", ErrTrimmed, info.State.FirstSeq)
+	case info.State.LastSeq < after:
+		return 0, fmt.Errorf("%w: the stream ends at sequence %d, before %d", ErrStreamChanged, info.State.LastSeq, after)
+	}
 	next, err := c.message(ctx, stream, messageRequest{Sequence: after + 1, NextBySubject: filter})
 	switch {
 	case errors.Is(err, ErrSequenceNotFound):
-		return max(after, info.State.LastSeq), nil
+		return info.State.LastSeq, nil
 	case err != nil:
 		return 0, err
 	}

@@ -154,7 +154,7 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 		switch {
 		case err == nil:
 			return policy, nil
-		case errors.As(err, &drift), errors.Is(err, state.ErrForeign), errors.Is(err, errPolicy):
+		case errors.As(err, &drift), errors.Is(err, errPolicy):
 			return nil, err
 		}
 		s.Health.Set("aggregator.streams", err)
@@ -185,7 +185,7 @@ func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
 	}
 	changes, err := s.client.Apply(ctx, declared)
 	for _, c := range changes {
-		s.Logger.Info("made", "component", "aggregator", "what", c.Created)
+		s.Logger.Info("created "+c.Created, "component", "aggregator")
 	}
 	if err != nil {
 		return nil, err
@@ -217,6 +217,7 @@ func (s *Service) report(name string, err error) {
 // watchConnection tells Health whether NATS is there.
 func (s *Service) watchConnection(ctx context.Context) {
 	changed := s.Conn.StatusChanged()
+	defer s.Conn.RemoveStatusListener(changed)
 	for {
 		if status := s.Conn.Status(); status == nats.CONNECTED {
 			s.Health.Set("aggregator.nats", nil)

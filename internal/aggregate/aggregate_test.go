@@ -489,7 +489,7 @@ func TestEveryOutcomeOfAWrite(t *testing.T) {
 	}
 }
 
-// A partition whose stream was made again stops, says so, and stores nothing; the others go on.
+// A partition whose stream was made again stops, says so, and stores nothing; the other log goes on.
 func TestAStreamThatWasMadeAgain(t *testing.T) {
 	s := startServer(t)
 	stop := s.start(s.options())
@@ -500,6 +500,10 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := s.checkpoint(jetstream.Holds, 0)
+	others, err := s.client.StreamState(t.Context(), jetstream.PoH)
+	if err != nil {
+		t.Fatal(err)
+	}
 	o := s.options()
 	service, err := New(o)
 	if err != nil {
@@ -511,6 +515,12 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 	s.wait("no partition says that its stream was made again", func() bool {
 		err := o.Health.Err()
 		return err != nil && strings.Contains(err.Error(), "belongs to something else")
+	})
+	s.publish(jetstream.PoH.Subject("holder-1"), []byte(`{"kind":"gc","node":"holder-1","type":"minor"}`))
+	place := events.PlaceOf("holder-1").Partition
+	s.wait("the other log does not go on", func() bool {
+		c := s.checkpoint(jetstream.PoH, place)
+		return c != nil && c.Messages == others.Partitions[place]+1
 	})
 	cancel()
 	if err := <-done; err != nil {
@@ -535,5 +545,109 @@ func TestAnotherPolicyIsRefused(t *testing.T) {
 	var drift *jetstream.DriftError
 	if err := service.Run(t.Context()); !errors.As(err, &drift) || !strings.Contains(err.Error(), "ttl") {
 		t.Errorf("another policy: %v", err)
+	}
+}
+
+// prepared returns a service whose streams exist and whose workers a test makes itself.
+func (s *testServer) prepared() *Service {
+	s.Helper()
+	service, err := New(s.options())
+	if err != nil {
+		s.Fatal(err)
+	}
+	if _, err := service.prepare(s.Context()); err != nil {
+		s.Fatal(err)
+	}
+	return service
+}
+
+// A partition without messages moves on with its stream, and stops when the stream does not have what it had.
+func TestIdlePartitionsMoveOn(t *testing.T) {
+	s := startServer(t)
+	service, policy := s.prepared(), state.DefaultPolicy()
+	s.publishSome(1, 50)
+	now, err := s.client.StreamState(t.Context(), jetstream.Holds)
+	if err != nil {
+		t.Fatal(err)
+	}
+	idle := -1
+	for i, n := range now.Partitions {
+		if n == 0 {
+			idle = i
+		}
+	}
+	if idle < 0 {
+		t.Fatal("the test's own events leave no partition idle")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	w := newWorker(service, state.Holds, &policy, idle, make(chan struct{}, 1))
+	w.idle = 10 * time.Millisecond
+	done := make(chan struct{})
+	go func() { defer close(done); w.run(ctx) }()
+	s.wait("the idle partition does not move on", func() bool {
+		c := s.checkpoint(jetstream.Holds, idle)
+		return c != nil && c.Sequence == now.LastSequence && c.Messages == 0
+	})
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.client.Apply(t.Context(), jetstream.Declaration{}); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("the partition goes on from a stream that was made again", func() bool {
+		select {
+		case <-done:
+			return true
+		default:
+			return false
+		}
+	})
+}
+
+// hanging is a bucket whose commits neither succeed nor fail until they are given up.
+type hanging struct {
+	bucket
+	entered chan struct{}
+}
+
+func (h hanging) Commit(ctx context.Context, _ []jetstream.Put, _ uint64) ([]uint64, error) {
+	select {
+	case h.entered <- struct{}{}:
+	default:
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// A worker stops in bounded time though its last batch cannot be stored, and leaves nothing behind that still writes.
+func TestDrainIsBounded(t *testing.T) {
+	s := startServer(t)
+	service, policy := s.prepared(), state.DefaultPolicy()
+	s.publishSome(1, 50)
+	partition := events.PlaceOf("holder-1").Partition
+	turn := make(chan struct{}, 1)
+	w := newWorker(service, state.Holds, &policy, partition, turn)
+	w.drain = 50 * time.Millisecond
+	entered := make(chan struct{}, 1)
+	w.bucket = hanging{w.bucket, entered}
+	s.publish(jetstream.Holds.Subject("holder-1"), []byte(`{"token_id":"t","holder_id":"holder-1","start":1,"weight":1}`))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() { defer close(done); w.run(ctx) }()
+	<-entered
+	cancel()
+	select {
+	case <-done:
+	case <-time.After(deadline):
+		t.Fatal("the worker does not stop")
+	}
+	select {
+	case turn <- struct{}{}:
+	default:
+		t.Error("the worker has stopped and its batch is still being stored")
+	}
+	if c := s.checkpoint(jetstream.Holds, partition); c != nil {
+		t.Errorf("a checkpoint was stored: %+v", c.Sequence)
 	}
 }

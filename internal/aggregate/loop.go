@@ -3,6 +3,7 @@ package aggregate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/state"
@@ -12,9 +13,11 @@ import (
 const (
 	// minInterval is the shortest time between two batches of a partition.
 	minInterval = 25 * time.Millisecond
-	// shareOfTime is how many times as long as a batch took to store, its turn included, the next one waits: so
-	// storing takes a bounded share of the time, and batches grow with the load.
+	// shareOfTime is how many times as long as a batch took to store, from when it was due and so with the wait for its
+	// turn, the next one waits: storing then takes a bounded share of the time, and batches grow with the load.
 	shareOfTime = 4
+	// patience is how many times the limit of staleness a batch may take to store before reading waits for it.
+	patience = 10
 	// idleInterval is how often a partition without messages moves its checkpoint on with the stream, so that a stream
 	// which was cut or replaced is noticed.
 	idleInterval = 10 * time.Second
@@ -36,13 +39,13 @@ type loop[E, C any] struct {
 	since    time.Time       // when the oldest of what is not stored was folded
 	interval time.Duration   // how long that may wait
 	storing  chan stored     // while a batch is being stored
+	due      time.Time       // when that batch was due
 	writing  context.Context // what batches are stored under: it outlives ctx by the time to drain
 }
 
 // stored is how storing a batch ended.
 type stored struct {
 	revision uint64
-	took     time.Duration
 	err      error
 }
 
@@ -50,9 +53,14 @@ type stored struct {
 func (l *loop[E, C]) run(ctx context.Context) error {
 	l.interval = minInterval
 	writing, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	defer func() {
+		cancel()
+		if l.storing != nil {
+			<-l.storing // it ends at once; nothing is to be sent any more when the loop has returned
+		}
+	}()
 	l.writing = writing
-	idle := time.NewTicker(idleInterval)
+	idle := time.NewTicker(l.idle)
 	defer idle.Stop()
 	due := time.NewTimer(time.Hour)
 	defer due.Stop()
@@ -61,7 +69,13 @@ func (l *loop[E, C]) run(ctx context.Context) error {
 		if len(l.refused) >= maxRefused {
 			messages = nil
 		}
-		if wait := l.untilDue(); l.storing != nil || wait > 0 {
+		switch wait := l.untilDue(); {
+		case l.storing != nil:
+			turn = nil
+			if time.Since(l.due) > patience*l.staleness {
+				messages = nil // what is folded must not run away from what is stored
+			}
+		case wait > 0:
 			turn = nil
 			due.Reset(wait)
 		}
@@ -76,7 +90,9 @@ func (l *loop[E, C]) run(ctx context.Context) error {
 			}
 		case <-due.C:
 		case <-idle.C:
-			l.passIdle(ctx)
+			if err := l.passIdle(ctx); err != nil {
+				return canceled(ctx, err)
+			}
 		case err := <-l.read:
 			if ctx.Err() == nil {
 				return err
@@ -116,6 +132,7 @@ func (l *loop[E, C]) untilDue() time.Duration {
 // a checkpoint must not pass an event that was refused and not recorded.
 func (l *loop[E, C]) store() {
 	began := time.Now()
+	l.due = l.since.Add(min(l.interval, began.Sub(l.since)))
 	flush, refused, revision := l.partition.Prepare(l.attempts()), l.refused, l.revision
 	l.refused = nil
 	l.metrics.prepared(flush, time.Since(began), began.Sub(l.since))
@@ -127,7 +144,6 @@ func (l *loop[E, C]) store() {
 		if s.err = l.reject(l.writing, refused); s.err == nil {
 			s.revision, s.err = l.commit(l.writing, flush, revision)
 		}
-		s.took = time.Since(began)
 		done <- s
 	}()
 }
@@ -138,10 +154,12 @@ func (l *loop[E, C]) took(s stored) error {
 	if s.err != nil {
 		return s.err
 	}
+	took := time.Since(l.due)
 	l.revision = s.revision
-	l.interval = min(max(minInterval, shareOfTime*s.took), l.staleness)
+	l.interval = min(max(minInterval, shareOfTime*took), l.staleness)
 	l.metrics.flushes.Inc()
-	l.metrics.flushSeconds.Observe(s.took.Seconds())
+	l.metrics.flushSeconds.Observe(took.Seconds())
+	l.report(nil)
 	l.healthy()
 	return nil
 }
@@ -156,6 +174,7 @@ func (l *loop[E, C]) reject(ctx context.Context, refused []jetstream.Rejection) 
 		if err == nil || !again(err) {
 			return err
 		}
+		l.report(fmt.Errorf("%d rejections are not stored yet: %w", len(refused), err))
 		l.logger.Warn("rejections are not stored yet", "rejections", len(refused), "error", err)
 		if !wait.sleep(ctx) {
 			return err
@@ -175,6 +194,9 @@ func (l *loop[E, C]) commit(ctx context.Context, f state.Flush, revision uint64)
 			if own, ownErr := l.own(ctx, f); ownErr == nil {
 				return own, nil
 			} else if !errors.Is(ownErr, errNotOurs) {
+				if stopping(ownErr) {
+					return 0, ownErr
+				}
 				err = ownErr
 				break
 			}
@@ -183,6 +205,7 @@ func (l *loop[E, C]) commit(ctx context.Context, f state.Flush, revision uint64)
 		case !again(err):
 			return 0, err
 		}
+		l.report(fmt.Errorf("what is folded through sequence %d is not known to be stored yet: %w", f.Sequence, err))
 		l.logger.Warn("a batch is not known to be stored yet", "sequence", f.Sequence, "error", err)
 		if !wait.sleep(ctx) {
 			return 0, err
@@ -218,22 +241,26 @@ func again(err error) bool {
 }
 
 // passIdle moves the checkpoint on where the partition has no messages.
-func (l *loop[E, C]) passIdle(ctx context.Context) {
+func (l *loop[E, C]) passIdle(ctx context.Context) error {
 	if l.storing != nil || l.partition.Moved() {
-		return
+		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, idleInterval/5)
+	ctx, cancel := context.WithTimeout(ctx, l.idle/5)
 	defer cancel()
 	through, err := l.broker.EmptyThrough(ctx, l.log.Log, l.number, l.partition.Sequence)
 	if err != nil {
+		if stopping(err) {
+			return err
+		}
 		l.logger.Debug("cannot ask how far the partition is empty", "error", err)
-		return
+		return nil
 	}
 	l.healthy()
 	if through > l.partition.Sequence {
 		l.partition.PassTo(through)
 		l.since = time.Now()
 	}
+	return nil
 }
 
 // finish stores what is folded, in bounded time, when the worker is asked to stop.

@@ -56,7 +56,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		reloads:        counter("reloads_total", "How often a partition was loaded again after something failed."),
 		pending:        gauge("pending_messages", "Messages of the partition that waited behind the last one read."),
 		stopped:        gauge("partition_stopped", "1 if the partition waits for an operator's decision."),
-		flushSeconds:   histogram("flush_duration_seconds", "How long storing a batch took, rejections included."),
+		flushSeconds:   histogram("flush_duration_seconds", "How long it took from when a batch was due until it was stored, with its rejections."),
 		prepareSeconds: histogram("flush_prepare_duration_seconds", "How long encoding a batch took."),
 		staleness:      histogram("flush_staleness_seconds", "Age of the oldest folded message of a batch when it was encoded."),
 	}

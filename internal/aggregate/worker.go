@@ -43,6 +43,7 @@ type worker[E, C any] struct {
 	logger    *slog.Logger
 	staleness time.Duration
 	drain     time.Duration
+	idle      time.Duration // how often a partition without messages moves on
 }
 
 func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy, number int, turn chan struct{}) *worker[E, C] {
@@ -55,7 +56,7 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 		report:    func(err error) { s.report(name, err) },
 		metrics:   s.metrics.partition(log.Stream, number),
 		logger:    s.Logger.With("component", "aggregator", "stream", log.Stream, "partition", number),
-		staleness: s.MaxStaleness, drain: s.DrainTimeout,
+		staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval,
 	}
 }
 

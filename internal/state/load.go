@@ -111,6 +111,8 @@ func (p *Partition[E, C]) loadSlots(ctx context.Context, bucket Bucket) error {
 			}
 		}
 		switch {
+		case s.Created != p.Created:
+			return fmt.Errorf("%s: %w: it was folded from another stream %s than the present one", key, ErrForeign, p.Stream)
 		case s.Sequence < listed.sequence:
 			return damaged(key, "it is folded through sequence %d, the checkpoint lists it through %d", s.Sequence, listed.sequence)
 		case s.Sequence == listed.sequence && digest(value) != listed.digest:

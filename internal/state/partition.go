@@ -93,7 +93,7 @@ func (p *Partition[E, C]) event(e *E, at events.Position, refused []jetstream.Re
 	}
 	s := p.slots[place.Slot]
 	if s == nil {
-		s = &Slot[C]{Content: p.log.empty(p.policy)}
+		s = &Slot[C]{Created: p.Created, Content: p.log.empty(p.policy)}
 		p.slots[place.Slot] = s
 	}
 	if at.Sequence <= s.Sequence {

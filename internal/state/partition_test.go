@@ -217,6 +217,10 @@ func TestLoadRefuses(t *testing.T) {
 			e.Value = e.Value[:len(e.Value)-1]
 			m.values[key] = e
 		}, state.ErrDamaged},
+		{"no checkpoint, and the slots of another stream", func(m *memory) {
+			delete(m.values, jetstream.CheckpointKey(partition))
+			m.state.Created = time.Unix(5, 0)
+		}, state.ErrForeign},
 		{"a slot from nowhere", func(m *memory) { m.values["s.3.256"] = jetstream.Entry{Key: "s.3.256"} }, state.ErrDamaged},
 		{"another partition's checkpoint", func(m *memory) {
 			p := state.NewPartition(state.Holds, testPolicy(), m.state.Created, partition+1)
@@ -260,6 +264,7 @@ func TestPolicyIsRecordedWhole(t *testing.T) {
 		"a setting is no duration": func(m map[string]string) { m["ttl"] = "1" },
 		"finer than milliseconds":  func(m map[string]string) { m["ttl"] = "1us" },
 		"too large a slot":         func(m map[string]string) { m["max_bytes_per_slot"] = "2000000" },
+		"too long to record":       func(m map[string]string) { m["ttl"] = "2562048h" },
 		"no producers":             func(m map[string]string) { m["max_producers_per_partition"] = "0" },
 	} {
 		m := p.Map()

@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"time"
 
@@ -34,13 +35,19 @@ func (p *Policy) Validate() error {
 	if most := max(p.Score.SlotBytes, p.PoH.SlotBytes); most > maxSlotBytes {
 		size = fmt.Errorf("%d bytes a slot; at most %d fit a message with what stands beside them", most, maxSlotBytes)
 	}
-	return errors.Join(p.Score.Validate(), p.PoH.Validate(), own, size)
+	var long error
+	if most := max(p.Score.TTL, p.Score.Window); most > maxDuration {
+		long = fmt.Errorf("a TTL or window of %d ms; at most %d, 292 years, can be recorded", most, maxDuration)
+	}
+	return errors.Join(p.Score.Validate(), p.PoH.Validate(), own, size, long)
 }
 
 const (
 	// maxProducers and maxSlotBytes keep a checkpoint and a slot within a message of 1 MiB.
 	maxProducers = 4000
 	maxSlotBytes = 1_000_000
+	// maxDuration is the longest time.Duration, in milliseconds.
+	maxDuration events.Time = math.MaxInt64 / events.Time(time.Millisecond)
 )
 
 // setting is an entry of the recorded policy: how it is written and read.

@@ -2,6 +2,7 @@ package state
 
 import (
 	"crypto/sha256"
+	"math"
 
 	"github.com/city-chain/holdfast/pkg/wire"
 )
@@ -12,10 +13,13 @@ const codecVersion = 1
 
 // Slot is one slot of a partition.
 type Slot[C any] struct {
+	Created  int64  // when the stream was made that it is folded from, as in the checkpoint
 	Sequence uint64 // the stream sequence that the slot is folded through, as stored
 	Tally    Tally  // what became of the slot's events, once they had reached it
 	Content  C
 }
+
+const slotParts = 5
 
 // Digest identifies the encoding of a slot or the data of a message: the first half of its SHA-256.
 type Digest [sha256.Size / 2]byte
@@ -26,10 +30,11 @@ func digest(b []byte) (d Digest) {
 	return d
 }
 
-// appendSlot appends [version, sequence, tally, content].
+// appendSlot appends [version, created, sequence, tally, content].
 func (l *Log[E, C]) appendSlot(b []byte, s *Slot[C]) []byte {
-	b = wire.AppendArray(b, 4)
+	b = wire.AppendArray(b, slotParts)
 	b = wire.AppendUint(b, codecVersion)
+	b = wire.AppendUint(b, uint64(s.Created))
 	b = wire.AppendUint(b, s.Sequence)
 	b = s.Tally.append(b)
 	return l.append(s.Content, b)
@@ -39,11 +44,11 @@ func (l *Log[E, C]) appendSlot(b []byte, s *Slot[C]) []byte {
 // written under that policy and nothing else; the error is an ErrDamaged that names the key.
 func (l *Log[E, C]) DecodeSlot(key string, value []byte, p *Policy) (*Slot[C], error) {
 	r := wire.NewReader(string(value))
-	if n := r.Array(); n != 4 {
-		r.Fail("a slot of %d parts; it has 4", n)
+	if n := r.Array(); n != slotParts {
+		r.Fail("a slot of %d parts; it has %d", n, slotParts)
 	}
 	readVersion(&r)
-	s := &Slot[C]{Sequence: r.Uint(), Tally: readTally(&r), Content: l.read(p, &r)}
+	s := &Slot[C]{Created: int64(r.UintMax(math.MaxInt64)), Sequence: r.Uint(), Tally: readTally(&r), Content: l.read(p, &r)}
 	if err := r.Close(); err != nil {
 		return nil, damaged(key, "%v", err)
 	}

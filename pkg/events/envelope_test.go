@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -53,6 +54,32 @@ func TestEnvelopesAreReadAsWritten(t *testing.T) {
 			t.Fatalf("written again as %x, first as %x", again, b)
 		}
 	}))
+}
+
+// Whatever Validate lets through, an envelope carries: one event never spoils the others of its batch.
+func TestValidEventsAreCarried(t *testing.T) {
+	times := rapid.SampledFrom([]events.Time{-1, 0, 1, 1000, events.MaxTime, events.MaxTime + 1, events.Open})
+	texts := rapid.SampledFrom([]string{"", "", "a", "a", "e\u0301", strings.Repeat("x", 129)})
+	valid := 0
+	rapid.Check(t, func(t *rapid.T) {
+		e := events.HoldEvent{
+			Kind: events.Kind(rapid.IntRange(0, 4).Draw(t, "kind")), Token: texts.Draw(t, "token"), Holder: texts.Draw(t, "holder"), HoldID: texts.Draw(t, "id"),
+			Start: times.Draw(t, "start"), End: times.Draw(t, "end"), Weight: events.Weight{Hi: rapid.Uint64().Draw(t, "hi") >> 40}, Rev: rapid.Uint32Range(0, 1).Draw(t, "rev"),
+		}
+		if rapid.IntRange(0, 3).Draw(t, "sound") > 0 {
+			e.Token, e.Holder, e.Start = "t", "h", 5
+		}
+		if e.Validate() != nil {
+			return
+		}
+		valid++
+		if _, _, err := events.DecodeHolds(events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{hold, e}), nil); err != nil {
+			t.Fatalf("%+v is valid and its envelope is refused: %v", e, err)
+		}
+	})
+	if valid == 0 {
+		t.Error("no valid event was drawn")
+	}
 }
 
 var hold = events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: "h", Start: 1000, End: 2000, Weight: events.Weight{Lo: 1}}

@@ -265,7 +265,7 @@ func (f *fields) grpcCode(name string) uint16 {
 func (f *fields) close(k Kind) error {
 	for _, v := range f.list {
 		if !v.used {
-			f.fail(refuse(UnknownField, "", "a %s event has no field %s", k, quote(v.name)))
+			f.fail(refuse(UnknownField, shorten(v.name), "a %s event has no such field", k))
 		}
 	}
 	return f.err
@@ -278,7 +278,7 @@ func (f *fields) add(name, value string, form form) error {
 	}
 	for i := range f.list {
 		if f.list[i].name == name {
-			return refuse(UnknownField, "", "the field %s is there twice", quote(name))
+			return refuse(UnknownField, shorten(name), "it is there twice")
 		}
 	}
 	f.list = append(f.list, field{name: name, value: value, form: form})

@@ -96,8 +96,8 @@ func TestOpenFormIsRefused(t *testing.T) {
 		{"not UTF-8", with(",\"hold_id\":\"\xff\""), events.Malformed, ""},
 		{"half a surrogate pair", with(`,"hold_id":"\ud83d"`), events.InvalidID, "hold_id"},
 		{"the halves swapped", with(`,"hold_id":"\udc8e\ud83d"`), events.InvalidID, "hold_id"},
-		{"an unknown field", with(`,"wieght":2`), events.UnknownField, ""},
-		{"a field twice", with(`,"weight":2`), events.UnknownField, ""},
+		{"an unknown field", with(`,"wieght":2`), events.UnknownField, "wieght"},
+		{"a field twice", with(`,"weight":2`), events.UnknownField, "weight"},
 		{"too many fields", with(`,"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"i":1,"j":1,"k":1,"l":1,"m":1,"n":1`), events.Malformed, ""},
 		{"another version", with(`,"v":2`), events.UnknownVersion, "v"},
 		{"an unknown kind", with(`,"kind":"holds"`), events.UnknownKind, "kind"},
@@ -123,7 +123,7 @@ func TestOpenFormIsRefused(t *testing.T) {
 		{"half a rev", with(`,"rev":0.5,"hold_id":"x"`), events.InvalidValue, "rev"},
 		{"a rev of 33 bits", with(`,"rev":4294967296,"hold_id":"x"`), events.InvalidValue, "rev"},
 		{"a release without an end", `{"kind":"release","token_id":"t","holder_id":"h"}`, events.MissingField, "end"},
-		{"a release with a weight", `{"kind":"release","token_id":"t","holder_id":"h","end":1,"weight":1}`, events.UnknownField, ""},
+		{"a release with a weight", `{"kind":"release","token_id":"t","holder_id":"h","end":1,"weight":1}`, events.UnknownField, "weight"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := events.DecodeOpenHold([]byte(tt.in), 0)

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/bits"
+	"regexp"
 	"strings"
 	"time"
 )
@@ -33,11 +34,14 @@ func (t Time) Seconds() string {
 	return trimFraction(fmt.Sprintf("%d.%03d", t/1000, t%1000))
 }
 
+// rfc3339 is the form of an instant; time.Parse takes others too.
+var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
 // ParseTime reads an instant: Unix seconds, whole or decimal, or RFC 3339.
 func ParseTime(s string) (Time, error) {
 	if len(s) >= len("2006-01-02T") && s[4] == '-' {
 		at, err := time.Parse(time.RFC3339Nano, s)
-		if err != nil {
+		if err != nil || !rfc3339.MatchString(s) {
 			return 0, fmt.Errorf("%s is not an instant in RFC 3339, such as 2006-01-02T15:04:05Z", quote(s))
 		}
 		ms := at.UnixMilli() // the second is whole and the fraction positive, so this rounds down
@@ -51,7 +55,7 @@ func ParseTime(s string) (Time, error) {
 	case err == errOverflow, err == nil && (hi > 0 || ms > uint64(MaxTime)):
 		return 0, fmt.Errorf("%s seconds is after the year 9999 (are these milliseconds?)", quote(s))
 	case err != nil:
-		return 0, fmt.Errorf("%s is neither Unix seconds nor RFC 3339: %w", quote(s), err)
+		return 0, fmt.Errorf("%s is neither Unix seconds nor RFC 3339, such as 1767225600 or 2026-01-01T00:00:00Z", quote(s))
 	}
 	return Time(ms), nil
 }
@@ -120,18 +124,14 @@ func parseLatency(s string) (int64, error) {
 	return int64(ns), nil
 }
 
-// Decimal returns n·10^-digits as a plain decimal without trailing zeros.
+// Decimal returns n·10^-digits, n not being negative, as a plain decimal without trailing zeros.
 func Decimal(n *big.Int, digits int) string {
 	s := n.String()
-	sign := ""
-	if strings.HasPrefix(s, "-") {
-		sign, s = "-", s[1:]
-	}
 	if len(s) <= digits {
 		s = strings.Repeat("0", digits-len(s)+1) + s
 	}
 	whole, fraction := s[:len(s)-digits], s[len(s)-digits:]
-	return sign + trimFraction(whole+"."+fraction)
+	return trimFraction(whole + "." + fraction)
 }
 
 // trimFraction cuts a decimal's trailing zeros, and its point if nothing follows.

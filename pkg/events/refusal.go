@@ -40,7 +40,7 @@ const (
 	TooManyProducers                      // over the policy's producers a partition
 	TooManyGaps                           // over MaxRanges ranges above a producer's floor
 	StaleEpoch                            // a batch of a producer whose name has been claimed anew
-	TooManySeries                         // over the policy's PoH series a partition
+	TooManySeries                         // over the policy's PoH series a slot
 )
 
 var reasonNames = map[Reason]string{
@@ -94,10 +94,21 @@ func refuse(reason Reason, field, format string, args ...any) error {
 }
 
 // quote shows a text from outside in a message: quoted, on one line, cut to 64 bytes.
-func quote(s string) string {
-	const most = 64
-	if len(s) > most {
-		return strconv.QuoteToASCII(s[:most]) + "…"
+func quote(s string) string { return strconv.QuoteToASCII(cut(s)) + mark(s) }
+
+// shorten is a field's name from outside as a refusal shows it: on one line, cut to 64 bytes.
+func shorten(s string) string {
+	quoted := strconv.QuoteToASCII(cut(s))
+	return quoted[1:len(quoted)-1] + mark(s)
+}
+
+const maxShown = 64
+
+func cut(s string) string { return s[:min(len(s), maxShown)] }
+
+func mark(s string) string {
+	if len(s) > maxShown {
+		return "…"
 	}
-	return strconv.QuoteToASCII(s)
+	return ""
 }

@@ -14,12 +14,17 @@ func (e *HoldEvent) Validate() error {
 	if err := checkID("holder_id", e.Holder); err != nil {
 		return err
 	}
-	if e.HoldID != "" {
+	switch {
+	case e.Rev != 0 && e.Kind != KindHold:
+		return refuse(UnknownField, "rev", "a %s event has none", e.Kind)
+	case e.Rev != 0 && e.HoldID == "":
+		return refuse(MissingField, "hold_id", "a rev says which statement of a named hold this is; name the hold")
+	case e.HoldID != "" && e.Kind == KindBalance:
+		return refuse(UnknownField, "hold_id", "a balance event has none")
+	case e.HoldID != "":
 		if err := checkID("hold_id", e.HoldID); err != nil {
 			return err
 		}
-	} else if e.Rev != 0 {
-		return refuse(MissingField, "hold_id", "a rev says which statement of a named hold this is; name the hold")
 	}
 	if e.Kind == KindRelease {
 		return checkTime("end", e.End)

@@ -2,6 +2,7 @@ package score
 
 import (
 	"math"
+	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/wire"
@@ -150,7 +151,7 @@ func readHolder(p *Policy, r *wire.Reader) (string, *Holder) {
 	if n := r.Array(); n != 7 {
 		r.Fail("a holder of %d parts; it has 7", n)
 	}
-	id := r.String()
+	id := strings.Clone(r.String()) // or it would keep the whole slot's bytes
 	h := &Holder{due: events.Open, finished: readSum(r), through: readTime(r), last: readTime(r), holds: r.Uint()}
 	if n := r.Array(); n > 0 {
 		h.list = make([]hold, n)
@@ -173,19 +174,19 @@ func readEntry(r *wire.Reader) (h hold) {
 		r.Fail("an entry of form %d with %d parts", h.form, parts)
 		return h
 	}
-	h.token = r.String()
+	h.token = strings.Clone(r.String())
 	switch h.form {
 	case formPlain, formNamed:
 		h.start, h.end, h.weight = readTime(r), readEnd(r), events.ReadWeight(r)
 		if h.form == formNamed {
-			h.named = &named{id: r.String(), said: readTime(r), stated: readEnd(r), released: readEnd(r), rev: uint32(r.UintMax(math.MaxUint32))}
+			h.named = &named{id: strings.Clone(r.String()), said: readTime(r), stated: readEnd(r), released: readEnd(r), rev: uint32(r.UintMax(math.MaxUint32))}
 		}
 	case formBalance:
 		h.start, h.end, h.weight = readTime(r), events.Open, events.ReadWeight(r)
 	case formWaiting:
 		h.end = readTime(r)
-		h.named = &named{id: r.String(), said: readTime(r)}
-		h.named.origin = events.Position{Sequence: r.Uint(), Index: int(r.UintMax(events.MaxBatch)), Clock: readTime(r), Producer: r.String()}
+		h.named = &named{id: strings.Clone(r.String()), said: readTime(r)}
+		h.named.origin = events.Position{Sequence: r.Uint(), Index: int(r.UintMax(events.MaxBatch)), Clock: readTime(r), Producer: strings.Clone(r.String())}
 	}
 	return h
 }

@@ -162,9 +162,21 @@ func (hs *Holders) expiresFrom(h *Holder) events.Time {
 // schedule has the holder looked at when the clock reaches at, if nothing earlier is planned.
 func (hs *Holders) schedule(id string, h *Holder, at events.Time) {
 	if at < h.due {
+		if len(hs.wakes) > 2*len(hs.byID)+64 {
+			hs.replan()
+		}
 		h.due = at
 		heap.Push(&hs.wakes, wake{at: at, id: strings.Clone(id)})
 	}
+}
+
+// replan drops the plans that earlier ones have overtaken, so that plans do not outgrow the holders.
+func (hs *Holders) replan() {
+	hs.wakes = slices.DeleteFunc(hs.wakes, func(w wake) bool {
+		h := hs.byID[w.id]
+		return h == nil || h.due != w.at
+	})
+	heap.Init(&hs.wakes)
 }
 
 // remove forgets a holder.

@@ -217,8 +217,10 @@ func (p *process) end(t *testing.T, signal os.Signal, within time.Duration) {
 	if err := p.command.Process.Signal(signal); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	select {
 	case <-p.exited:
+		t.Logf("%s ended within %v of a signal (%v)", filepath.Base(p.command.Path), time.Since(began).Round(time.Millisecond), signal)
 	case <-time.After(within):
 		t.Fatalf("still there %v after the signal", within)
 	}
