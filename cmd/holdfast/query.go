@@ -16,14 +16,14 @@ import (
 
 // exporter is the exporter to ask, and how to show its answer.
 type exporter struct {
-	Exporter string `help:"Exporter to ask." default:"http://127.0.0.1:9100" placeholder:"URL"`
+	Exporter string `help:"Exporter to ask." default:"http://127.0.0.1:9100"`
 	At       string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME"`
 	JSON     bool   `name:"json" help:"Show the exporter's answer as it is."`
 }
 
 // top shows the first of the ranking.
 type top struct {
-	N int `name:"n" help:"How many holders." default:"10" placeholder:"N"`
+	N int `name:"n" help:"How many holders." default:"10"`
 	exporter
 }
 

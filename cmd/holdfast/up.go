@@ -10,16 +10,16 @@ import (
 
 // listenFlags are where a pipeline listens.
 type listenFlags struct {
-	NATSListen     string `name:"nats-listen" help:"Address of the NATS server; port 0 = a free one." default:"127.0.0.1:4222" placeholder:"HOST:PORT"`
-	IngestListen   string `name:"ingest-listen" help:"Address of the ingest service; port 0 = a free one." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
-	ExporterListen string `name:"exporter-listen" help:"Address of the exporter; port 0 = a free one. Its /readyz says when everything serves." default:"127.0.0.1:9100" placeholder:"HOST:PORT"`
+	NATSListen     string `name:"nats-listen" help:"Address of the NATS server; port 0 = a free one." default:"127.0.0.1:4222"`
+	IngestListen   string `name:"ingest-listen" help:"Address of the ingest service; port 0 = a free one." default:"127.0.0.1:8080"`
+	ExporterListen string `name:"exporter-listen" help:"Address of the exporter; port 0 = a free one. Its /readyz says when everything serves." default:"127.0.0.1:9100"`
 }
 
 // up runs everything in one process.
 type up struct {
-	Store        string        `help:"Folder for the NATS server's data; made if it is missing." default:"holdfast-data" placeholder:"DIR"`
-	SyncInterval time.Duration `help:"How long an acknowledged write may wait for its fsync; 0 = the acknowledgement follows the fsync." default:"0s" placeholder:"DURATION"`
-	MetricsTop   int           `help:"How many holders' scores the metrics show." default:"10" placeholder:"N"`
+	Store        string        `help:"Folder for the NATS server's data; made if it is missing." default:"holdfast-data"`
+	SyncInterval time.Duration `help:"How long an acknowledged write may wait for its fsync; 0 = the acknowledgement follows the fsync." default:"0s"`
+	MetricsTop   int           `help:"How many holders' scores the metrics show." default:"10"`
 	listenFlags
 	aggregate.PolicyFlags
 }

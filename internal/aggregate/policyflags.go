@@ -15,11 +15,11 @@ type PolicyFlags struct {
 	TTLOpenHolds *bool          `name:"ttl-open-holds" help:"Let a holder expire that still has an open hold." group:"Policy (recorded with the streams when they are made):"`
 	Window       *time.Duration `name:"window" help:"Length of the sliding window that scores are also kept for; 0 = none." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
 	WindowStep   *time.Duration `name:"window-step" help:"Length of a step of the window." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
-	MaxHolds     *int           `name:"max-holds" help:"Most unfinished and known holds of one holder (standard: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
-	MaxTokens    *int           `name:"max-tokens" help:"Most balances of one holder (standard: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
-	MaxSlotBytes *int           `name:"max-slot-bytes" help:"Most bytes of one slot (standard: 960000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
-	MaxProducers *int           `name:"max-producers" help:"Most producers whose numbers a partition keeps (standard: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
-	MaxSeries    *int           `name:"max-series" help:"Most PoH series of one slot (standard: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
+	MaxHolds     *int           `name:"max-holds" help:"Most unfinished and known holds of one holder (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
+	MaxTokens    *int           `name:"max-tokens" help:"Most balances of one holder (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
+	MaxSlotBytes *int           `name:"max-slot-bytes" help:"Most bytes of one slot (default: 960000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
+	MaxProducers *int           `name:"max-producers" help:"Most producers whose numbers a partition keeps (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
+	MaxSeries    *int           `name:"max-series" help:"Most PoH series of one slot (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
 }
 
 // Validate is called when the flags are parsed.

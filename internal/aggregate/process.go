@@ -15,8 +15,8 @@ import (
 
 // Flags are the flags of a process that is an aggregator and nothing else.
 type Flags struct {
-	Replicas     int           `help:"Servers that keep each stream and bucket, 1 to 5; 0 = 1 for what is made, and whatever it is for what exists." default:"0" placeholder:"N"`
-	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s" placeholder:"DURATION"`
+	Replicas     int           `help:"Servers that keep each stream and bucket, 1 to 5; 0 = 1 for what is made, and whatever it is for what exists." default:"0"`
+	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s"`
 	Listen       string        `help:"Address for /healthz, /readyz and /metrics of this process; empty = none." placeholder:"HOST:PORT"`
 	PolicyFlags
 }

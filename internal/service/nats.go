@@ -44,7 +44,7 @@ func (f NATSFlags) Connect(ctx context.Context, name string, logger *slog.Logger
 	if err == nil {
 		return nc, nil
 	}
-	logger.Warn("no connection to NATS; trying on: start a server there, or name another one by --nats", "error", err)
+	logger.Warn("no connection to NATS; retrying: start a server there, or name another one by --nats", "error", err)
 	waiting(err)
 	o.Wait = true
 	nc, err = jetstream.Connect(ctx, o)

@@ -7,6 +7,8 @@ import (
 	"math"
 	"slices"
 
+	"github.com/vmihailenco/msgpack/v5/msgpcode"
+
 	"github.com/city-chain/holdfast/pkg/wire"
 )
 
@@ -78,6 +80,9 @@ func DecodeHolds(data []byte, events []HoldEvent) (Origin, []HoldEvent, error) {
 		}
 		return Origin{}, append(events, e), nil
 	}
+	if !isEnvelope(data) {
+		return Origin{}, events, refuse(Malformed, "", "neither a JSON object nor a MessagePack map, nor an envelope")
+	}
 	r := wire.NewReader(string(data))
 	o, n, err := readHeader(&r, logHolds)
 	if err != nil {
@@ -103,6 +108,9 @@ func DecodePoH(data []byte, events []PoHEvent) (Origin, []PoHEvent, error) {
 		}
 		return Origin{}, append(events, e), nil
 	}
+	if !isEnvelope(data) {
+		return Origin{}, events, refuse(Malformed, "", "neither a JSON object nor a MessagePack map, nor an envelope")
+	}
 	r := wire.NewReader(string(data))
 	o, n, err := readHeader(&r, logPoH)
 	if err != nil {
@@ -117,6 +125,11 @@ func DecodePoH(data []byte, events []PoHEvent) (Origin, []PoHEvent, error) {
 		return Origin{}, events, refuseBytes(err)
 	}
 	return o, all, nil
+}
+
+// isEnvelope tells whether data starts with an array's header.
+func isEnvelope(data []byte) bool {
+	return len(data) > 0 && (msgpcode.IsFixedArray(data[0]) || data[0] == msgpcode.Array16 || data[0] == msgpcode.Array32)
 }
 
 // An envelope is [version, log, producer, epoch, first, [event, …]].

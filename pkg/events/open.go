@@ -138,7 +138,7 @@ func (f *fields) kind(implied, otherwise Kind) Kind {
 	case v == nil && otherwise != 0:
 		return otherwise
 	case v == nil:
-		f.fail(refuse(MissingField, "kind", "it is missing"))
+		f.fail(refuse(MissingField, "kind", "it is missing; it is one of poh.issued, poh.verified, gc, peers, http, grpc"))
 		return 0
 	}
 	k, err := ParseKind(v.value)
