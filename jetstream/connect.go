@@ -127,13 +127,13 @@ func logTo(logger *slog.Logger) []nats.Option {
 			if nc.IsClosed() {
 				return
 			}
-			logger.Warn("disconnected from NATS", "err", err)
+			logger.Warn("disconnected from NATS", "error", err)
 		}),
 		nats.ReconnectHandler(func(nc *nats.Conn) {
 			logger.Info("reconnected to NATS", "server", nc.ConnectedUrlRedacted())
 		}),
 		nats.ErrorHandler(func(_ *nats.Conn, sub *nats.Subscription, err error) {
-			attrs := []any{"err", err}
+			attrs := []any{"error", err}
 			if sub != nil {
 				attrs = append(attrs, "subject", sub.Subject)
 			}

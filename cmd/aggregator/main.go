@@ -24,7 +24,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := cli.Logger(stderr)
 	err := aggregate.Main(ctx, cli.Flags, cli.NATSFlags, log)
-	if err != nil && ctx.Err() == nil {
+	if err != nil {
 		log.Error("stopped with an error", "component", "aggregator", "error", err)
 		return service.ExitFailure
 	}

@@ -21,7 +21,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		service.LogFlags
 		service.NATSFlags
 	}
-	_, code, ok := service.Parse("holdfast-exporter", "Serves scores, rankings and metrics from the state in NATS.", &cli, args, stdout, stderr)
+	_, code, ok := service.Parse("exporter", "Serves scores, rankings and metrics from the state in NATS.", &cli, args, stdout, stderr)
 	if !ok {
 		return code
 	}

@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
 	"github.com/city-chain/holdfast/internal/embedded"
@@ -71,11 +69,7 @@ func (p *pipeline) connect(ctx context.Context, name string) (*nats.Conn, error)
 }
 
 func (p *pipeline) run(ctx context.Context) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := service.ReadBuild().Register(registry); err != nil {
-		return err
-	}
+	registry := service.NewRegistry()
 	var connections [3]*nats.Conn
 	for i, name := range []string{"aggregator", "ingest", "exporter"} {
 		nc, err := p.connect(ctx, name)

@@ -127,6 +127,9 @@ func (e *exporter) ask(ctx context.Context, s *session, path string, query url.V
 	return w.Flush()
 }
 
+// errNoHolder is what an exporter says of an id that nobody has.
+var errNoHolder = errors.New("no such holder: it has not held anything, or has expired")
+
 // maxAnswer bounds what is read of an answer, in bytes.
 const maxAnswer = 64 << 20
 
@@ -134,7 +137,11 @@ const maxAnswer = 64 << 20
 func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	address := strings.TrimRight(e.Exporter, "/") + path
+	server := strings.TrimRight(e.Exporter, "/")
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	address := server + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
@@ -160,8 +167,11 @@ func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]by
 	if json.Unmarshal(body, &refusal) != nil || refusal.Error.Reason == "" {
 		return nil, fmt.Errorf("%s: %s", address, response.Status)
 	}
-	if refusal.Error.Field != "" {
-		return nil, fmt.Errorf("--%s: %s", refusal.Error.Field, refusal.Error.Reason)
+	switch field := refusal.Error.Field; {
+	case response.StatusCode == http.StatusNotFound && field == "holder_id":
+		return nil, errNoHolder
+	case field == "at", field == "n":
+		return nil, fmt.Errorf("--%s: %s", field, refusal.Error.Reason)
 	}
 	return nil, errors.New(refusal.Error.Reason)
 }
@@ -178,10 +188,10 @@ func (e *exporter) await(ctx context.Context, holds int64) error {
 			err = json.Unmarshal(body, &answer)
 		}
 		switch {
-		case err == nil && answer.Holds == holds:
+		case err == nil && answer.Holds >= holds:
 			return nil
 		case time.Now().After(deadline):
-			return fmt.Errorf("after %s the exporter serves %d of %d holds (%w)", patience, answer.Holds, holds, err)
+			return errors.Join(fmt.Errorf("after %s the exporter serves %d of %d holds", patience, answer.Holds, holds), err)
 		}
 		select {
 		case <-tick.C:

@@ -27,7 +27,7 @@ type flags struct {
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	const name = "holdfast-ingest"
+	const name = "ingest"
 	var cli flags
 	_, code, ok := service.Parse(name, "Takes events over HTTP and puts them into the streams.", &cli, args, stdout, stderr)
 	if !ok {

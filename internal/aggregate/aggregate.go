@@ -69,6 +69,9 @@ func New(o Options) (*Service, error) {
 	if o.Conn == nil || o.Registry == nil || o.Health == nil || o.Logger == nil {
 		return nil, errors.New("aggregate: a connection, a registry, a health and a logger are required")
 	}
+	if o.Replicas < 0 || o.Replicas > 5 {
+		return nil, fmt.Errorf("aggregate: %d replicas; it is 1 to 5, or 0", o.Replicas)
+	}
 	if o.MaxStaleness < 0 || o.DrainTimeout < 0 {
 		return nil, fmt.Errorf("aggregate: a staleness of %s and a drain of %s; neither is negative", o.MaxStaleness, o.DrainTimeout)
 	}
@@ -156,6 +159,9 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 			return policy, nil
 		case errors.As(err, &drift), errors.Is(err, errPolicy):
 			return nil, err
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
 		}
 		s.Health.Set("aggregator.streams", err)
 		s.Logger.Warn("cannot prepare the streams and buckets; trying again", "component", "aggregator", "error", err)

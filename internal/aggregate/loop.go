@@ -176,7 +176,7 @@ func (l *loop[E, C]) reject(ctx context.Context, refused []jetstream.Rejection) 
 		}
 		l.report(fmt.Errorf("%d rejections are not stored yet: %w", len(refused), err))
 		l.logger.Warn("rejections are not stored yet", "rejections", len(refused), "error", err)
-		if !wait.sleep(ctx) {
+		if !l.pause(ctx, wait) {
 			return err
 		}
 	}
@@ -207,10 +207,19 @@ func (l *loop[E, C]) commit(ctx context.Context, f state.Flush, revision uint64)
 		}
 		l.report(fmt.Errorf("what is folded through sequence %d is not known to be stored yet: %w", f.Sequence, err))
 		l.logger.Warn("a batch is not known to be stored yet", "sequence", f.Sequence, "error", err)
-		if !wait.sleep(ctx) {
+		if !l.pause(ctx, wait) {
 			return 0, err
 		}
 	}
+}
+
+// pause lets other partitions store while this one cannot; it returns false if ctx is done. The turn is held again
+// in either case.
+func (l *loop[E, C]) pause(ctx context.Context, wait *backoff) bool {
+	<-l.turn
+	ok := wait.sleep(ctx)
+	l.turn <- struct{}{}
+	return ok
 }
 
 var errNotOurs = errors.New("the stored checkpoint is another's")

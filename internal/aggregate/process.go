@@ -2,12 +2,11 @@ package aggregate
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/city-chain/holdfast/internal/service"
@@ -21,13 +20,21 @@ type Flags struct {
 	PolicyFlags
 }
 
+// Validate is called when the flags are parsed.
+func (f Flags) Validate() error {
+	if f.Replicas < 0 || f.Replicas > 5 {
+		return fmt.Errorf("--replicas=%d: it is 1 to 5, or 0", f.Replicas)
+	}
+	if f.MaxStaleness <= 0 {
+		return fmt.Errorf("--max-staleness=%s: it is more than 0", f.MaxStaleness)
+	}
+	return f.PolicyFlags.Validate()
+}
+
 // Main runs an aggregator with its own connection, health and metrics until ctx is done.
 func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Logger) error {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	if err := service.ReadBuild().Register(registry); err != nil {
-		return err
-	}
+	registry := service.NewRegistry()
+	log = log.With("component", "aggregator")
 	health := service.NewHealth(Checks...)
 	group := service.NewGroup(service.GroupOptions{Logger: log})
 	if f.Listen != "" {

@@ -145,7 +145,7 @@ func (s *Server) Start(ctx context.Context) error {
 		defer close(down)
 		ns.WaitForShutdown()
 		if err := lock.release(); err != nil {
-			s.log.logger.Error("embedded nats: unlock store", "dir", s.storeIn, "err", err)
+			s.log.logger.Error("embedded nats: unlock store", "dir", s.storeIn, "error", err)
 		}
 	}()
 	for !ns.ReadyForConnections(readyPoll) {

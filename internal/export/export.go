@@ -22,7 +22,6 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
@@ -96,11 +95,7 @@ func New(o Options) (*Service, error) {
 		o.Now = time.Now
 	}
 	if o.Registry == nil {
-		o.Registry = prometheus.NewRegistry()
-		o.Registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-		if err := service.ReadBuild().Register(o.Registry); err != nil {
-			return nil, fmt.Errorf("exporter: %w", err)
-		}
+		o.Registry = service.NewRegistry()
 	}
 	log := o.Logger.With("component", "exporter")
 	s := &Service{options: o, log: log, view: newView(o.Health, log, o.Now)}

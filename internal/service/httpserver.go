@@ -42,7 +42,8 @@ const (
 
 // HTTPServer is a part of a [Group] that serves HTTP. Clients that dawdle are cut off, panics of a handler become answers
 // with status 500, and a browser's cross-origin requests that could change something are refused with 403: else any web
-// page could reach a service that listens on loopback for its owner alone.
+// page could reach a service that listens on loopback for its owner alone. (A page whose name resolves to this machine is
+// of the same origin for the browser, and gets through: what must not be reached so belongs behind authentication.)
 type HTTPServer struct {
 	options HTTPOptions
 	ready   chan struct{} // closed when addr is set
@@ -82,7 +83,7 @@ func (s *HTTPServer) Addr() string {
 func (s *HTTPServer) Run(ctx context.Context) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.options.Listen)
 	if err != nil {
-		return err // says "listen tcp", the address and why
+		return fmt.Errorf("%w (a flag chooses another address, see --help)", err) // it says "listen tcp", the address and why
 	}
 	s.addr = listener.Addr().String()
 	s.options.Logger.Info("listening", "component", s.options.Name, "addr", s.addr)

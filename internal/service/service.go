@@ -10,7 +10,7 @@
 //			service.LogFlags
 //			service.NATSFlags
 //		}
-//		_, code, ok := service.Parse("holdfast-ingest", "Takes events over HTTP.", &cli, args, stdout, stderr)
+//		_, code, ok := service.Parse("ingest", "Takes events over HTTP.", &cli, args, stdout, stderr)
 //		if !ok {
 //			return code
 //		}

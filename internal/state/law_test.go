@@ -44,6 +44,7 @@ func testPolicy() *state.Policy {
 	p := state.DefaultPolicy()
 	p.Score.TTL = 3 * 24 * 3600 * 1000
 	p.Score.MaxHolds = 4
+	p.Score.Window, p.Score.WindowStep = 6*3600*1000, 3600*1000
 	p.MaxProducers = 2
 	return &p
 }
@@ -96,7 +97,7 @@ func drawEvent(t *rapid.T, clock events.Time) events.HoldEvent {
 	}
 	e := events.HoldEvent{
 		Kind:   rapid.SampledFrom([]events.Kind{events.KindHold, events.KindHold, events.KindRelease, events.KindBalance}).Draw(t, "kind"),
-		Token:  "t",
+		Token:  rapid.SampledFrom([]string{"t", "t", "u"}).Draw(t, "token"),
 		Holder: rapid.SampledFrom(append(holders, stranger)).Draw(t, "holder"),
 	}
 	if e.Kind != events.KindBalance && rapid.Bool().Draw(t, "named") {
@@ -107,6 +108,9 @@ func drawEvent(t *rapid.T, clock events.Time) events.HoldEvent {
 		e.Start, e.End = near("start"), events.Open
 		if rapid.Bool().Draw(t, "closed") {
 			e.End = e.Start + events.Time(rapid.Int64Range(0, 90_000_000).Draw(t, "length"))
+		}
+		if e.HoldID != "" {
+			e.Rev = rapid.Uint32Range(0, 3).Draw(t, "rev")
 		}
 	case events.KindRelease:
 		e.End = near("end")
@@ -140,7 +144,8 @@ func finish(p *state.Partition[events.HoldEvent, *score.Holders], policy *state.
 	for _, s := range p.Slots() {
 		for id, h := range s.Content.All() {
 			if reading, ok := h.At(&policy.Score, max(p.Clock, s.Content.Since())); ok {
-				r.Scores[id] = reading.Score.String()
+				at := max(p.Clock, h.WindowSince(&policy.Score))
+				r.Scores[id] = reading.Score.String() + " " + h.WindowAt(&policy.Score, at).String()
 			}
 		}
 	}
@@ -204,18 +209,22 @@ func TestCrashesChangeNothing(t *testing.T) {
 				}
 				return
 			}
-			// A life: some messages, a flush that is stored, torn or lost, more messages, and death.
+			// A life: some messages, their rejections, a flush that is stored, torn or lost, and death.
 			before := maps.Clone(m.values)
 			n := rapid.IntRange(1, len(rest)).Draw(t, "lives for")
-			fold(p, rest[:n], rejected)
+			pending := map[string]jetstream.Rejection{}
+			fold(p, rest[:n], pending)
 			flush := p.Prepare(fmt.Sprint("attempt ", attempt))
+			if rapid.IntRange(0, 4).Draw(t, "dies before it stores") == 0 {
+				continue
+			}
+			maps.Copy(rejected, pending) // stored before the batch
 			stored := rapid.SampledFrom([]int{len(flush.Puts), len(flush.Puts), 0, rapid.IntRange(0, len(flush.Puts)-1).Draw(t, "torn at")}).Draw(t, "stored")
 			m.store(flush.Puts, stored)
 			m.lagging = nil
 			if stored == len(flush.Puts) && rapid.Bool().Draw(t, "lags") {
 				m.lagging = before
 			}
-			fold(p, rest[n:min(len(rest), n+2)], rejected)
 		}
 	})
 }

@@ -75,51 +75,43 @@ func AppendPoH(b []byte, o Origin, events []PoHEvent) []byte {
 func DecodeHolds(data []byte, events []HoldEvent) (Origin, []HoldEvent, error) {
 	if isOpenForm(data) {
 		e, err := DecodeOpenHold(data, 0)
-		if err != nil {
-			return Origin{}, events, err
-		}
-		return Origin{}, append(events, e), nil
+		return decodedOpen(events, e, err)
 	}
-	if !isEnvelope(data) {
-		return Origin{}, events, refuse(Malformed, "", "neither a JSON object nor a MessagePack map, nor an envelope")
-	}
-	r := wire.NewReader(string(data))
-	o, n, err := readHeader(&r, logHolds)
-	if err != nil {
-		return Origin{}, events, err
-	}
-	all := slices.Grow(events, n)[:len(events)+n]
-	for i := len(events); i < len(all) && r.Err() == nil; i++ {
-		all[i] = HoldEvent{}
-		readHold(&r, &all[i])
-	}
-	if err := r.Close(); err != nil {
-		return Origin{}, events, refuseBytes(err)
-	}
-	return o, all, nil
+	return decodeEnvelope(data, logHolds, events, readHold)
 }
 
 // DecodePoH reads the body of a message of the log of Proof of History, as DecodeHolds does for holds.
 func DecodePoH(data []byte, events []PoHEvent) (Origin, []PoHEvent, error) {
 	if isOpenForm(data) {
 		e, err := DecodeOpenPoH(data)
-		if err != nil {
-			return Origin{}, events, err
-		}
-		return Origin{}, append(events, e), nil
+		return decodedOpen(events, e, err)
 	}
+	return decodeEnvelope(data, logPoH, events, readPoH)
+}
+
+// decodedOpen is what decoding a body in the open form comes to.
+func decodedOpen[E any](events []E, e E, err error) (Origin, []E, error) {
+	if err != nil {
+		return Origin{}, events, err
+	}
+	return Origin{}, append(events, e), nil
+}
+
+// decodeEnvelope reads an envelope of a log, its events by read.
+func decodeEnvelope[E any](data []byte, log uint64, events []E, read func(*wire.Reader, *E)) (Origin, []E, error) {
 	if !isEnvelope(data) {
 		return Origin{}, events, refuse(Malformed, "", "neither a JSON object nor a MessagePack map, nor an envelope")
 	}
 	r := wire.NewReader(string(data))
-	o, n, err := readHeader(&r, logPoH)
+	o, n, err := readHeader(&r, log)
 	if err != nil {
 		return Origin{}, events, err
 	}
 	all := slices.Grow(events, n)[:len(events)+n]
 	for i := len(events); i < len(all) && r.Err() == nil; i++ {
-		all[i] = PoHEvent{}
-		readPoH(&r, &all[i])
+		var zero E
+		all[i] = zero
+		read(&r, &all[i])
 	}
 	if err := r.Close(); err != nil {
 		return Origin{}, events, refuseBytes(err)

@@ -55,7 +55,7 @@ func ParseTime(s string) (Time, error) {
 	case err == errOverflow, err == nil && (hi > 0 || ms > uint64(MaxTime)):
 		return 0, fmt.Errorf("%s seconds is after the year 9999 (are these milliseconds?)", quote(s))
 	case err != nil:
-		return 0, fmt.Errorf("%s is neither Unix seconds nor RFC 3339, such as 1767225600 or 2026-01-01T00:00:00Z", quote(s))
+		return 0, fmt.Errorf("%s is neither Unix seconds, such as 1767225600, nor RFC 3339, such as 2026-01-01T00:00:00Z: %w", quote(s), err)
 	}
 	return Time(ms), nil
 }

@@ -278,8 +278,18 @@ func TestExpiry(t *testing.T) {
 		if (hs.Get("h") == nil) != expires {
 			t.Fatalf("it is removed: %v, should be: %v", hs.Get("h") == nil, expires)
 		}
-		if expires && hs.Since() != last+1 {
+		if !expires {
+			return
+		}
+		if hs.Since() != last+1 {
 			t.Fatalf("scores are said to be known since %s; it counted until %s", hs.Since(), last)
+		}
+		again := events.HoldEvent{Kind: events.KindHold, Token: "u", Holder: "h", Start: last - 5000, End: last - 3000, Weight: events.Weight{Lo: 1e9}}
+		if _, err := hs.Apply(&again, events.Position{Clock: last + 1}, &late); err != nil {
+			t.Fatal(err)
+		}
+		if r, ok := hs.Get("h").At(p, last+1); !ok || r.Score.String() != "2" || r.Holds != 1 {
+			t.Fatalf("after it expired, a hold of 2 comes to %s in %d holds", r.Score, r.Holds)
 		}
 	})
 }
