@@ -16,7 +16,7 @@ import (
 )
 
 // patience bounds everything that a test waits for.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // testContext ends with the test or when patience does.
 func testContext(t testing.TB) context.Context {
