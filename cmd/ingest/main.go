@@ -19,7 +19,7 @@ type flags struct {
 	Listen      string        `help:"Address to listen on, host:port; port 0 takes a free one." default:"127.0.0.1:8080"`
 	MaxBody     int64         `help:"Largest body of a request, in bytes." default:"16777216"`
 	MaxItems    int           `help:"Largest number of events of a request." default:"100000"`
-	MaxBuffered int64         `help:"Largest size of all bodies in memory, in bytes; 0 is 128 MiB, or twice --max-body if that is more." default:"0"`
+	MaxBuffered int64         `help:"Largest size of all bodies in memory, in bytes; 0 is 128 MiB, or what one request of that size and number of events may take if that is more." default:"0"`
 	AckTimeout  time.Duration `help:"How long a request waits until its events are stored." default:"10s"`
 
 	service.LogFlags

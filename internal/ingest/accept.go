@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -36,6 +37,7 @@ type itemError struct {
 // endpoint is what differs between the routes that take events.
 type endpoint[E client.Event] struct {
 	name      string // the route's, without the slash
+	log       jetstream.Log
 	decode    func(data []byte) (E, error)
 	kind      func(*E) events.Kind
 	publisher func(*session) *client.Publisher[E]
@@ -46,6 +48,7 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 	for _, kind := range []events.Kind{events.KindHold, events.KindRelease, events.KindBalance} {
 		all = append(all, endpoint[events.HoldEvent]{
 			name: kind.String(),
+			log:  jetstream.Holds,
 			decode: func(data []byte) (events.HoldEvent, error) {
 				e, err := events.DecodeOpenHold(data, kind)
 				if err == nil {
@@ -63,6 +66,7 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 func (s *Service) pohEndpoint() endpoint[events.PoHEvent] {
 	return endpoint[events.PoHEvent]{
 		name:      "poh",
+		log:       jetstream.PoH,
 		decode:    events.DecodeOpenPoH,
 		kind:      func(e *events.PoHEvent) events.Kind { return e.Kind },
 		publisher: func(x *session) *client.Publisher[events.PoHEvent] { return x.poh },
@@ -81,18 +85,23 @@ func take[E client.Event](s *Service, e endpoint[E], w http.ResponseWriter, r *h
 		answer{Problem: p}.write(w)
 		return
 	}
-	body, release, p := s.readBody(w, r)
-	defer release()
+	memory := &share{budget: &s.memory}
+	defer memory.release()
+	body, p := s.readBody(w, r, memory)
 	if p != nil {
 		answer{Problem: p}.write(w)
 		return
 	}
-	items, p := split(body, s.options.MaxItems)
-	if p != nil {
+	found := itemList{most: s.options.MaxItems, memory: memory}
+	if p := split(body, &found); p != nil {
 		answer{Problem: p}.write(w)
 		return
 	}
-	list, a := judge(s, e, items)
+	if !memory.take(int64(len(found.items)) * sizeOf[E]()) {
+		answer{Problem: tooBusy()}.write(w)
+		return
+	}
+	list, a := judge(s, e, found.items)
 	if len(list) > 0 {
 		a.Unknown, a.Problem = publish(r.Context(), s, e, list)
 	}
@@ -144,6 +153,9 @@ func publish[E client.Event](ctx context.Context, s *Service, e endpoint[E], lis
 	ready := s.connected()
 	if ready == nil {
 		ready = x.held()
+	}
+	if gone := s.streams[e.log].get(); ready == nil && errors.Is(gone, jetstream.ErrNoStream) {
+		ready = gone
 	}
 	if ready != nil {
 		return 0, unavailable(1, "not ready: %v; no event of this request was stored, send it again", ready)

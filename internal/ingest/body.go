@@ -9,7 +9,6 @@ import (
 	"mime"
 	"net/http"
 	"os"
-	"sync/atomic"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -21,8 +20,8 @@ type item struct {
 	err  error // what is wrong with it already, a *events.Refusal
 }
 
-// splitter finds the events of a body, at most so many.
-type splitter func(body []byte, most int) ([]item, *problem)
+// splitter adds the events of a body to a list.
+type splitter func(body []byte, into *itemList) *problem
 
 // taken are the content types that are taken, for people.
 const taken = "application/json (an object, an array, or an object a line), application/x-ndjson, application/msgpack (a map, an array of maps, or maps one after the other)"
@@ -58,26 +57,40 @@ func isUTF8(charset string) bool {
 }
 
 // splitJSON splits one JSON object, an array, or objects that each have a line of their own.
-func splitJSON(body []byte, most int) ([]item, *problem) {
+func splitJSON(body []byte, into *itemList) *problem {
 	trimmed := bytes.TrimSpace(body)
-	if len(trimmed) == 0 {
-		return nil, refuseRequest(http.StatusBadRequest, "the body is empty")
+	switch {
+	case len(trimmed) == 0:
+		return refuseRequest(http.StatusBadRequest, "the body is empty")
+	case trimmed[0] == '[':
+		return splitArray(body, into)
+	case trimmed[0] == '{' && json.Valid(trimmed):
+		return into.add(item{data: trimmed})
+	case objectALine(trimmed):
+		return splitLines(body, into)
 	}
-	if line, rest, more := bytes.Cut(trimmed, []byte("\n")); more && line[0] == '{' && len(bytes.TrimSpace(rest)) > 0 && json.Valid(line) {
-		return splitLines(body, most)
+	return notJSON(body)
+}
+
+// objectALine says whether a body that is not one JSON value is meant as several, one a line: all lines begin like an
+// object. So they are judged one by one whichever of them is broken, and one broken object over several lines is not.
+func objectALine(body []byte) bool {
+	objects := 0
+	for line := range bytes.Lines(body) {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
+			continue
+		}
+		if line[0] != '{' {
+			return false
+		}
+		objects++
 	}
-	if trimmed[0] == '[' {
-		return splitArray(body, most)
-	}
-	if trimmed[0] != '{' || !json.Valid(body) {
-		return nil, notJSON(body)
-	}
-	return []item{{data: trimmed}}, nil
+	return objects > 1
 }
 
 // splitLines splits lines of one event each. Empty lines are none.
-func splitLines(body []byte, most int) ([]item, *problem) {
-	var items []item
+func splitLines(body []byte, into *itemList) *problem {
 	number := 0
 	for line := range bytes.Lines(body) {
 		number++
@@ -85,49 +98,49 @@ func splitLines(body []byte, most int) ([]item, *problem) {
 		if len(line) == 0 {
 			continue
 		}
-		if len(items) == most {
-			return nil, tooMany(most)
+		if p := into.add(jsonItem(line, number)); p != nil {
+			return p
 		}
-		items = append(items, jsonItem(line, number))
 	}
-	if len(items) == 0 {
-		return nil, refuseRequest(http.StatusBadRequest, "the body is empty")
+	if len(into.items) == 0 {
+		return refuseRequest(http.StatusBadRequest, "the body is empty")
 	}
-	return items, nil
+	return nil
 }
 
 // splitArray splits a JSON array.
-func splitArray(body []byte, most int) ([]item, *problem) {
-	items := []item{}
+func splitArray(body []byte, into *itemList) *problem {
 	d := json.NewDecoder(bytes.NewReader(body))
 	if _, err := d.Token(); err != nil {
-		return nil, notJSON(body)
+		return notJSON(body)
 	}
 	var value json.RawMessage
 	for d.More() {
-		if len(items) == most {
-			return nil, tooMany(most)
-		}
 		if err := d.Decode(&value); err != nil {
-			return nil, notJSON(body)
+			return notJSON(body)
 		}
 		end := int(d.InputOffset())
-		items = append(items, jsonItem(body[end-len(value):end], 0))
+		if p := into.add(jsonItem(body[end-len(value):end], 0)); p != nil {
+			return p
+		}
 	}
 	if _, err := d.Token(); err != nil {
-		return nil, notJSON(body)
+		return notJSON(body)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return nil, notJSON(body)
+		return notJSON(body)
 	}
-	return items, nil
+	return nil
 }
+
+// errNotObject is shared by all items that it is about, of which there may be many.
+var errNotObject = events.Refuse(events.Malformed, "", "not a JSON object: an event is one")
 
 // jsonItem makes an item of what should be a JSON object, without white space around it.
 func jsonItem(data []byte, line int) item {
 	i := item{data: data, line: line}
 	if data[0] != '{' {
-		i.err = events.Refuse(events.Malformed, "", "not a JSON object: an event is one")
+		i.err = errNotObject
 	}
 	return i
 }
@@ -149,38 +162,21 @@ func tooMany(most int) *problem {
 	return refuseRequest(http.StatusRequestEntityTooLarge, "over %d events in one request; nothing of it was taken, divide it", most)
 }
 
-// budget bounds the memory that bodies take, in bytes.
-type budget struct{ left atomic.Int64 }
-
-func (b *budget) take(n int64) bool {
-	if b.left.Add(-n) >= 0 {
-		return true
-	}
-	b.left.Add(n)
-	return false
-}
-
-func (b *budget) give(n int64) { b.left.Add(n) }
-
 // firstRead is how much memory a body gets before any of it has come.
 const firstRead = 8 << 10
 
-// readBody reads a request's body to its end. It takes memory as bytes come in, so that a claimed length costs nothing, and
-// gives back what release is called for, also after a problem.
-func (s *Service) readBody(w http.ResponseWriter, r *http.Request) (body []byte, release func(), p *problem) {
-	held := int64(0)
-	release = func() { s.memory.give(held) }
+// readBody reads a request's body to its end. It takes memory as bytes come in, so that a claimed length costs nothing.
+func (s *Service) readBody(w http.ResponseWriter, r *http.Request, memory *share) (body []byte, p *problem) {
 	if r.ContentLength > s.options.MaxBody {
-		return nil, release, s.tooLarge(w)
+		return nil, s.tooLarge(w)
 	}
 	in := http.MaxBytesReader(w, r.Body, s.options.MaxBody)
 	for {
 		if len(body) == cap(body) {
 			more := int64(max(cap(body), firstRead))
-			if !s.memory.take(more) {
-				return nil, release, unavailable(1, "too many requests at once; nothing of this one was taken, send it again")
+			if !memory.take(more) {
+				return nil, tooBusy()
 			}
-			held += more
 			grown := make([]byte, len(body), len(body)+int(more))
 			copy(grown, body)
 			body = grown
@@ -188,10 +184,10 @@ func (s *Service) readBody(w http.ResponseWriter, r *http.Request) (body []byte,
 		n, err := in.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]
 		if err == io.EOF {
-			return body, release, nil
+			return body, nil
 		}
 		if err != nil {
-			return nil, release, s.cutShort(w, err)
+			return nil, s.cutShort(w, err)
 		}
 	}
 }

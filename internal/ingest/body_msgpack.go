@@ -11,34 +11,32 @@ import (
 
 // splitMsgpack splits one MessagePack map, an array of maps, or maps one after the other. It only measures the values, which
 // are flat maps of scalars; reading them is for pkg/events.
-func splitMsgpack(body []byte, most int) ([]item, *problem) {
+func splitMsgpack(body []byte, into *itemList) *problem {
 	if len(body) == 0 {
-		return nil, refuseRequest(http.StatusBadRequest, "the body is empty")
+		return refuseRequest(http.StatusBadRequest, "the body is empty")
 	}
 	left, count := body, -1 // -1: as many as there are
 	if n, size, ok := arrayHeader(body); ok {
-		if n > uint64(most) {
-			return nil, tooMany(most)
+		if n > uint64(into.most) {
+			return tooMany(into.most)
 		}
 		left, count = body[size:], int(n)
 	}
-	items := []item{}
-	for len(items) != count && (len(left) > 0 || count >= 0) {
-		if len(items) == most {
-			return nil, tooMany(most)
-		}
+	for len(into.items) != count && (len(left) > 0 || count >= 0) {
 		size, wrong := mapSize(left)
 		if wrong != "" {
-			return nil, refuseRequest(http.StatusBadRequest, "not MessagePack events: event %d, at byte %d of the body: %s; nothing of it was taken",
-				len(items), len(body)-len(left)+1, wrong)
+			return refuseRequest(http.StatusBadRequest, "not MessagePack events: event %d, at byte %d of the body: %s; nothing of it was taken",
+				len(into.items), len(body)-len(left)+1, wrong)
 		}
-		items = append(items, item{data: left[:size]})
+		if p := into.add(item{data: left[:size]}); p != nil {
+			return p
+		}
 		left = left[size:]
 	}
 	if len(left) > 0 {
-		return nil, refuseRequest(http.StatusBadRequest, "%d bytes follow the MessagePack array; nothing of the body was taken", len(left))
+		return refuseRequest(http.StatusBadRequest, "%d bytes follow the MessagePack array; nothing of the body was taken", len(left))
 	}
-	return items, nil
+	return nil
 }
 
 // arrayHeader reads the header of an array, if that is what b starts with.

@@ -27,15 +27,23 @@ func checkItems(t *testing.T, body []byte, items []item, most int) {
 	}
 }
 
+// plenty is a share of a budget that will do.
+func plenty() *share {
+	b := &budget{}
+	b.left.Store(1 << 20)
+	return &share{budget: b}
+}
+
 func FuzzSplitJSON(f *testing.F) {
 	for _, seed := range []string{"", "{}", "[]", "[{}, {}]", "{}\n{}\n", "{\"a\":\n1}", "[{}", "[1 2]", "{}{}", "\xef\xbb\xbf{}", "[[[[", "{}\r\n\r\nx", "[{},]"} {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, split := range []splitter{splitJSON, splitLines} {
-			items, p := split(body, 8)
+			found := itemList{most: 8, memory: plenty()}
+			p := split(body, &found)
 			if p == nil {
-				checkItems(t, body, items, 8)
+				checkItems(t, body, found.items, 8)
 			} else if p.status != 400 && p.status != 413 {
 				t.Errorf("status %d", p.status)
 			}
@@ -51,10 +59,11 @@ func FuzzSplitMsgpack(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, body []byte) {
-		items, p := splitMsgpack(body, 8)
-		if p != nil {
+		found := itemList{most: 8, memory: plenty()}
+		if p := splitMsgpack(body, &found); p != nil {
 			return
 		}
+		items := found.items
 		checkItems(t, body, items, 8)
 		var total int
 		for _, it := range items {

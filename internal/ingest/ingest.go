@@ -61,8 +61,9 @@ type Options struct {
 	MaxBody int64
 	// MaxItems is the largest number of events of a request, 0 means DefaultMaxItems.
 	MaxItems int
-	// MaxBuffered bounds the bodies of all requests that are being handled, in bytes; above it, requests are answered
-	// with 503. It is at least twice MaxBody; 0 means DefaultMaxBuffered, or that if it is more.
+	// MaxBuffered bounds the bodies of all requests that are being handled and their decoded events, in bytes; above it,
+	// requests are answered with 503. It is at least what one request may take: twice MaxBody, and about 200 bytes for each
+	// of MaxItems; 0 means DefaultMaxBuffered, or that if it is more.
 	MaxBuffered int64
 	// AckTimeout is how long a request waits until its events are stored; 0 means DefaultAckTimeout.
 	AckTimeout time.Duration
@@ -87,7 +88,7 @@ func (o *Options) complete() error {
 		o.MaxItems = DefaultMaxItems
 	}
 	if o.MaxBuffered == 0 {
-		o.MaxBuffered = max(DefaultMaxBuffered, 2*o.MaxBody)
+		o.MaxBuffered = max(DefaultMaxBuffered, o.largestRequest())
 	}
 	if o.AckTimeout == 0 {
 		o.AckTimeout = DefaultAckTimeout
@@ -100,12 +101,18 @@ func (o *Options) complete() error {
 		return fmt.Errorf("the largest body is %d bytes: it must be 1024 or more", o.MaxBody)
 	case o.MaxItems < 1:
 		return fmt.Errorf("the largest number of events of a request is %d: it must be positive", o.MaxItems)
-	case o.MaxBuffered < 2*o.MaxBody:
-		return fmt.Errorf("the limit on all bodies is %d bytes: it must be at least twice the largest body, %d", o.MaxBuffered, o.MaxBody)
+	case o.MaxBuffered < o.largestRequest():
+		return fmt.Errorf("the limit on all requests in memory is %d bytes: one request of %d bytes and %d events may take %d; raise that limit, or lower these",
+			o.MaxBuffered, o.MaxBody, o.MaxItems, o.largestRequest())
 	case o.AckTimeout < 0:
 		return fmt.Errorf("the time to wait for an acknowledgement is %v: it must be positive", o.AckTimeout)
 	}
 	return nil
+}
+
+// largestRequest returns how much memory one request may take, in bytes.
+func (o *Options) largestRequest() int64 {
+	return max(2*o.MaxBody, firstRead) + int64(o.MaxItems)*eventRoom
 }
 
 // Service takes events over HTTP.
@@ -220,6 +227,13 @@ type state struct{ err atomic.Pointer[error] }
 
 func (s *state) set(err error) { s.err.Store(&err) }
 func (s *state) get() error    { return *s.err.Load() }
+
+// clear sets nil if it is for a reason like that.
+func (s *state) clear(reason error) {
+	if now := s.err.Load(); errors.Is(*now, reason) {
+		s.err.CompareAndSwap(now, new(error))
+	}
+}
 
 // connect returns the connection to publish over, and what gives it back.
 func (s *Service) connect(ctx context.Context) (*nats.Conn, func(), error) {

@@ -125,8 +125,17 @@ func TestAnswers(t *testing.T) {
 			name: "mixed lines", kind: "application/x-ndjson", status: 207,
 			body: lines("", good, `{"token_id":"t","token_id":"t"}`, "junk", good, `{"token_id":`),
 			want: answer{Accepted: 2, Refused: 3, Errors: []itemError{
-				{Index: 1, Line: 3, Reason: "unknown_field"}, {Index: 2, Line: 4, Reason: "malformed"}, {Index: 4, Line: 6, Reason: "malformed"},
+				{Index: 1, Line: 3, Reason: "unknown_field", Field: "token_id"}, {Index: 2, Line: 4, Reason: "malformed"}, {Index: 4, Line: 6, Reason: "malformed"},
 			}},
+		},
+		{
+			name: "mixed lines of no declared type, the first broken", status: 207,
+			body: lines(`{"token_id":`, good, "", `{"token_id":}`),
+			want: answer{Accepted: 1, Refused: 2, Errors: []itemError{{Line: 1, Reason: "malformed"}, {Index: 2, Line: 4, Reason: "malformed"}}},
+		},
+		{
+			name: "mixed lines of no declared type, the last broken", kind: "application/json", status: 207, body: lines(good, `{"token_id":`),
+			want: answer{Accepted: 1, Refused: 1, Errors: []itemError{{Index: 1, Line: 2, Reason: "malformed"}}},
 		},
 		{
 			name: "mixed array", body: "[" + good + ", 7, [], " + good + `,{"token_id":"t"}]`, status: 207,
@@ -144,6 +153,8 @@ func TestAnswers(t *testing.T) {
 		{name: "not JSON", body: "[" + good + ",\n{\"token_id\" \"t\"}]", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "line 2, byte 69 "},
 		{name: "JSON that is cut off", body: "[" + good, status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "unexpected end"},
 		{name: "JSON that is a text", body: `"hold"`, status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "neither"},
+		{name: "a broken object over several lines", body: "{\n\"token_id\": \"t\"\n\"start\": 1\n}", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "line 3"},
+		{name: "an object and then no object", body: lines(good, "junk"), status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "line 2"},
 		{name: "two objects in a line", body: good + good, status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "line 1, byte 54 "},
 		{name: "something behind the array", body: "[" + good + "] x", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "after top-level value"},
 		{name: "nested MessagePack", kind: "application/msgpack", body: goodPacked + "\x81\xa1a\x91\x01", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "event 1"},
@@ -235,7 +246,7 @@ func TestLongNDJSONIsStoredInOrder(t *testing.T) {
 }
 
 func TestBodiesInMemoryAreBounded(t *testing.T) {
-	f := ready(t, func(o *Options) { o.MaxBody, o.MaxBuffered = 64<<10, 128<<10 })
+	f := ready(t, func(o *Options) { o.MaxBody, o.MaxItems, o.MaxBuffered = 32<<10, 16, 132<<10 })
 	type open struct {
 		body  *io.PipeWriter
 		reply chan reply
@@ -256,7 +267,7 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	until(t, "all memory is taken", func() bool { return f.memory.left.Load() == 0 })
+	until(t, "all memory is taken", func() bool { return f.memory.left.Load() == 4<<10 })
 	got := f.post("/hold", "", good)
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("over the limit: %d %s", got.status, got.body)
@@ -267,6 +278,41 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 		if got := <-o.reply; got.status != http.StatusOK {
 			t.Errorf("a slow request: %d %s", got.status, got.body)
 		}
+	}
+	until(t, "all memory is given back", func() bool { return f.memory.left.Load() == f.options.MaxBuffered })
+}
+
+// Events of few bytes take more memory decoded than as a body.
+func TestEventsInMemoryAreBounded(t *testing.T) {
+	const n = 1000
+	f := ready(t, func(o *Options) {
+		o.AckTimeout = time.Minute
+		o.MaxBody, o.MaxItems, o.MaxBuffered = 16<<10, n, 32<<10+n*eventRoom
+	})
+	holdsBytes(t, f.nats, 1)
+	body := good + "\n" + strings.Repeat("{}\n", n-1)
+	waiting := make(chan reply, 1)
+	go func() {
+		got, err := f.do(http.MethodPost, "/hold", "", strings.NewReader(body))
+		if err != nil {
+			t.Error(err)
+		}
+		waiting <- got
+	}()
+	until(t, "the request waits", func() bool { return f.session.Load().holds.Pending() == 1 })
+	if taken := f.options.MaxBuffered - f.memory.left.Load(); taken < int64(len(body))+n*eventRoom {
+		t.Errorf("the request takes %d bytes of the budget, and its events alone are %d", taken, n*eventRoom)
+	}
+	for _, r := range []struct{ kind, body string }{
+		{"application/x-ndjson", body}, {"application/json", "[" + strings.Repeat("{},", n-1) + "{}]"}, {"application/msgpack", strings.Repeat("\x80", n)},
+	} {
+		if got := f.post("/hold", r.kind, r.body); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "too many requests at once") {
+			t.Errorf("%s over the limit: %d %.200s", r.kind, got.status, got.body)
+		}
+	}
+	holdsBytes(t, f.nats, -1)
+	if got := <-waiting; got.status != http.StatusMultiStatus || got.answer.Accepted != 1 || got.answer.Refused != n-1 {
+		t.Errorf("the request that waited: %d %.200s", got.status, got.body)
 	}
 	until(t, "all memory is given back", func() bool { return f.memory.left.Load() == f.options.MaxBuffered })
 }
@@ -308,12 +354,13 @@ func TestMetrics(t *testing.T) {
 func TestOptionsAreChecked(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	for name, o := range map[string]Options{
-		"no logger":       {},
-		"tiny bodies":     {Logger: log, MaxBody: 10},
-		"negative items":  {Logger: log, MaxItems: -1},
-		"too little room": {Logger: log, MaxBody: 1 << 20, MaxBuffered: 1 << 20},
-		"negative wait":   {Logger: log, AckTimeout: -1},
-		"no address":      {Logger: log, Listen: "8080"},
+		"no logger":         {},
+		"tiny bodies":       {Logger: log, MaxBody: 10},
+		"negative items":    {Logger: log, MaxItems: -1},
+		"too little room":   {Logger: log, MaxBody: 1 << 20, MaxBuffered: 1 << 20},
+		"no room to decode": {Logger: log, MaxBody: 1 << 20, MaxBuffered: 2 << 20},
+		"negative wait":     {Logger: log, AckTimeout: -1},
+		"no address":        {Logger: log, Listen: "8080"},
 	} {
 		if _, err := New(o); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -214,7 +214,26 @@ func TestLostClaimIsFollowedByANewOne(t *testing.T) {
 	}
 }
 
-// deleteStream makes every publish to the log of holds fail.
+// holdsBytes bounds the bytes of the log of holds. With 1, every publish to it fails; -1 lifts the bound.
+func holdsBytes(t *testing.T, n *natsServer, most int64) {
+	t.Helper()
+	ctx := testContext(t)
+	js, err := njs.New(n.conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, jetstream.Holds.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxBytes = most
+	if _, err := js.UpdateStream(ctx, config); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deleteStream deletes the log of holds.
 func deleteStream(t *testing.T, n *natsServer) {
 	t.Helper()
 	js, err := njs.New(n.conn())
@@ -228,7 +247,7 @@ func deleteStream(t *testing.T, n *natsServer) {
 
 func TestUnacknowledgedEventsAreAnsweredAsUnknown(t *testing.T) {
 	f := ready(t, func(o *Options) { o.AckTimeout = 200 * time.Millisecond })
-	deleteStream(t, f.nats)
+	holdsBytes(t, f.nats, 1)
 	got := f.post("/hold", "", lines(good, good, `{"token_id":"t"}`))
 	if got.status != http.StatusServiceUnavailable || got.header.Get("Retry-After") == "" {
 		t.Errorf("status %d, Retry-After %q", got.status, got.header.Get("Retry-After"))
@@ -237,9 +256,9 @@ func TestUnacknowledgedEventsAreAnsweredAsUnknown(t *testing.T) {
 	if a.Accepted != 0 || a.Unknown != 2 || a.Refused != 1 || a.Problem == nil || !strings.Contains(a.Problem.Message, "may be stored") || !strings.Contains(a.Problem.Message, "hold_id") {
 		t.Errorf("answer %s", got.body)
 	}
-	until(t, "/readyz says that the stream is gone", func() bool {
+	until(t, "/readyz says that the stream is full", func() bool {
 		got := f.get("/readyz")
-		return got.status == http.StatusServiceUnavailable && strings.Contains(got.body, "start the aggregator")
+		return got.status == http.StatusServiceUnavailable && strings.Contains(got.body, jetstream.ErrFull.Error())
 	})
 
 	// What was taken stays queued, so the queue fills up; what does not fit is not taken.
@@ -252,13 +271,47 @@ func TestUnacknowledgedEventsAreAnsweredAsUnknown(t *testing.T) {
 		t.Errorf("over the queue: %d %s", got.status, got.body)
 	}
 
-	f.nats.apply()
+	holdsBytes(t, f.nats, -1)
 	until(t, "what was queued is stored", func() bool { return f.session.Load().holds.Pending() == 0 })
 	if n := len(folded(t, f.nats.client())); n != client.DefaultMaxPending {
 		t.Errorf("%d events stored, want %d", n, client.DefaultMaxPending)
 	}
 	if err := f.Err(); err != nil {
 		t.Errorf("not ready again: %v", err)
+	}
+}
+
+func TestStreamThatIsGoneIsNoticedWithoutEvents(t *testing.T) {
+	t.Parallel()
+	f := ready(t, func(o *Options) { o.AckTimeout = time.Minute })
+	deleteStream(t, f.nats)
+	until(t, "/readyz says that the stream is gone", func() bool {
+		got := f.get("/readyz")
+		return got.status == http.StatusServiceUnavailable && strings.Contains(got.body, "start the aggregator")
+	})
+	got := f.post("/hold", "", good) // gives up before AckTimeout
+	if got.status != http.StatusServiceUnavailable || got.answer.Unknown != 0 || got.header.Get("Retry-After") == "" || !strings.Contains(got.body, "start the aggregator") {
+		t.Errorf("a request for the log that is gone: %d %s", got.status, got.body)
+	}
+	if n := f.session.Load().holds.Pending(); n != 0 {
+		t.Errorf("%d events are queued, and the answer says that none is stored", n)
+	}
+	if got := f.post("/poh", "", `{"kind":"peers","node":"n","count":1}`); got.status != http.StatusOK {
+		t.Errorf("a request for the other log: %d %s", got.status, got.body)
+	}
+	f.nats.apply()
+	until(t, "it takes events again", func() bool { return f.get("/readyz").status == http.StatusOK })
+	if got := f.post("/hold", "", good); got.status != http.StatusOK {
+		t.Errorf("POST: %d %s", got.status, got.body)
+	}
+}
+
+func TestLookingLeavesAFullStreamNotReady(t *testing.T) {
+	f := ready(t, nil)
+	f.streams[jetstream.Holds].set(jetstream.ErrFull)
+	f.look(testContext(t), f.nats.client(), jetstream.Holds)
+	if err := f.streams[jetstream.Holds].get(); !errors.Is(err, jetstream.ErrFull) {
+		t.Errorf("after a look: %v, want ErrFull", err)
 	}
 }
 
@@ -286,7 +339,7 @@ func TestStopsInOrder(t *testing.T) {
 func TestStopsInBoundedTimeAndAnswersFirst(t *testing.T) {
 	t.Parallel()
 	f := ready(t, func(o *Options) { o.AckTimeout = time.Minute })
-	deleteStream(t, f.nats)
+	holdsBytes(t, f.nats, 1)
 	answered := make(chan reply, 1)
 	go func() {
 		got, err := f.do(http.MethodPost, "/hold", "", strings.NewReader(good))

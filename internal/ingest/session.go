@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -18,6 +19,9 @@ const (
 
 	openPause  = 250 * time.Millisecond // between attempts at opening a session
 	openRemind = 30 * time.Second       // between mentions that it does not succeed
+
+	lookPause   = 2 * time.Second // between looks at the streams
+	lookTimeout = 2 * time.Second // for one look
 )
 
 // session is a claimed name and the publishers that number events under it.
@@ -83,7 +87,7 @@ func (s *Service) publish(ctx context.Context) error {
 		s.session.Store(x)
 		s.metrics.claimed(x.epoch)
 		s.log.Info("taking events", "producer", x.name, "epoch", x.epoch)
-		if err := s.keep(ctx, x); err != nil {
+		if err := s.keep(ctx, c, x); err != nil {
 			return err
 		}
 	}
@@ -157,6 +161,34 @@ func (s *Service) publisherOptions(x *session, log jetstream.Log) client.Publish
 	}
 }
 
+// watchStreams looks every few seconds whether the streams are there, until ctx is done. Without events, nothing else would tell.
+func (s *Service) watchStreams(ctx context.Context, c *jetstream.Client) {
+	tick := time.NewTicker(lookPause)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, log := range jetstream.Logs() {
+			s.look(ctx, c, log)
+		}
+	}
+}
+
+// look notes whether a stream is there. That it is does not mean that it takes messages, and what gets no answer says nothing.
+func (s *Service) look(ctx context.Context, c *jetstream.Client, log jetstream.Log) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	switch _, err := c.StreamState(ctx, log); {
+	case err == nil:
+		s.streams[log].clear(jetstream.ErrNoStream)
+	case errors.Is(err, jetstream.ErrNoStream):
+		s.streams[log].set(explain(err))
+	}
+}
+
 // explain adds what to do about a stream that is not there.
 func explain(err error) error {
 	if errors.Is(err, jetstream.ErrNoStream) {
@@ -167,11 +199,17 @@ func explain(err error) error {
 
 // keep runs a session until ctx is done, which gives its name back, or its claim is lost. It returns an error if the session
 // broke otherwise.
-func (s *Service) keep(ctx context.Context, x *session) error {
+func (s *Service) keep(ctx context.Context, c *jetstream.Client, x *session) error {
 	sending, stopSending := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopSending()
 	holding, stopHolding := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopHolding()
+
+	looking, stopLooking := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { s.watchStreams(looking, c) })
+	defer watch.Wait()
+	defer stopLooking()
 
 	sent := make(chan error, 2)
 	go func() { sent <- x.holds.Run(sending) }()
