@@ -80,9 +80,13 @@ func printResult(s *session, r importer.Result) {
 	case r.Name == "":
 		return // it failed before that was clear, and the error says why
 	case r.Totals == (importer.Totals{}) && r.Before.Events > 0:
-		fmt.Fprintf(s.stdout, "%s: nothing new; %d events were imported before as %q\n", r.File, r.Before.Events, r.Name)
+		were := "were"
+		if r.Before.Events == 1 {
+			were = "was"
+		}
+		fmt.Fprintf(s.stdout, "%s: nothing new; %s %s imported before as %q\n", r.File, count(r.Before.Events, "event"), were, r.Name)
 	default:
-		fmt.Fprintf(s.stdout, "%s: %d events imported as %q", r.File, r.Events, r.Name)
+		fmt.Fprintf(s.stdout, "%s: %s imported as %q", r.File, count(r.Events, "event"), r.Name)
 		if r.Before.Events > 0 {
 			fmt.Fprintf(s.stdout, ", after %d before", r.Before.Events)
 		}
@@ -92,8 +96,16 @@ func printResult(s *session, r importer.Result) {
 		fmt.Fprintf(s.stderr, "%s: and %d more\n", r.File, more)
 	}
 	if r.Refused > 0 {
-		fmt.Fprintf(s.stderr, "%s: %d lines refused; they are in %s, to be mended and imported as a file of its own\n", r.File, r.Refused, r.RefusedFile)
+		fmt.Fprintf(s.stderr, "%s: %s refused and kept in %s, to be mended and imported as a file of its own\n", r.File, count(r.Refused, "line"), r.RefusedFile)
 	}
+}
+
+// count says how many there are of something: "1 line", "2 lines".
+func count(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // progressDisplay shows the progress of one file after the other, if standard error is a terminal.
@@ -120,8 +132,8 @@ func (d *progressDisplay) show(p importer.Progress) {
 			progressbar.OptionClearOnFinish(),
 		)
 	}
-	d.bar.Describe(fmt.Sprintf("%s: %d events", filepath.Base(p.File), p.Events))
 	_ = d.bar.Set64(p.BytesRead) // it fails on a bar that is complete
+	d.bar.Describe(fmt.Sprintf("%s: %s", filepath.Base(p.File), count(p.Events, "event")))
 }
 
 // clear takes the bar away.

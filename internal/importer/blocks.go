@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // job is the import of one source, as far as it has come.
@@ -27,7 +28,7 @@ type parsed struct {
 
 // blocks imports the announced block, if there is one, and then the rest, reading ahead by one block.
 func (j *job) blocks(ctx context.Context, r *reader, announced *block) error {
-	j.progress()
+	j.progress(part{})
 	if announced != nil {
 		if err := j.do(ctx, announced); err != nil {
 			return err
@@ -96,7 +97,7 @@ func read(ctx context.Context, r *reader, format Format, ahead chan<- parsed, fr
 // announce records that all before the block is done and that the block is next. From here on its bytes must not
 // change: some of its events may be in the log.
 func (j *job) announce(ctx context.Context, b *block) error {
-	j.record.Pending = &pending{End: b.end.Offset, Digest: b.end.Digest}
+	j.record.Pending = &pending{End: b.end.Offset, Digest: b.end.Digest, Clock: b.clock}
 	return j.records.save(ctx, j.record)
 }
 
@@ -122,39 +123,76 @@ func (j *job) do(ctx context.Context, b *block) error {
 	j.record.RefusedFile = j.refused.mark
 	j.record.Totals.add(b.totals)
 	j.result.Totals.add(b.totals)
-	j.progress()
 	return nil
 }
 
-// publish sends a block's events and waits until the stream has them all.
+// sent is a part that was handed to the publisher.
+type sent struct {
+	part
+	receipts []Receipt
+}
+
+// publish sends a block's events, part by part, and waits until the stream has them all.
 func (j *job) publish(ctx context.Context, b *block) error {
-	var receipts []Receipt
-	for part := range slices.Chunk(b.holds, sendEvents) {
-		receipt, err := j.publisher.SendHolds(ctx, part)
+	var waiting []sent
+	from := part{}
+	for _, to := range b.parts {
+		if len(waiting) == sentAhead {
+			if err := j.wait(ctx, waiting[0]); err != nil {
+				return err
+			}
+			waiting = waiting[1:]
+		}
+		receipts, err := j.send(ctx, b.holds[from.holds:to.holds], b.poh[from.poh:to.poh])
 		if err != nil {
 			return err
 		}
-		receipts = append(receipts, receipt)
+		waiting = append(waiting, sent{to, receipts})
+		from = to
 	}
-	for part := range slices.Chunk(b.poh, sendEvents) {
-		receipt, err := j.publisher.SendPoH(ctx, part)
-		if err != nil {
+	for _, s := range waiting {
+		if err := j.wait(ctx, s); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// send hands events to the publisher.
+func (j *job) send(ctx context.Context, holds []events.HoldEvent, poh []events.PoHEvent) (receipts []Receipt, err error) {
+	if len(holds) > 0 {
+		receipt, err := j.publisher.SendHolds(ctx, holds)
+		if err != nil {
+			return nil, err
 		}
 		receipts = append(receipts, receipt)
 	}
-	for _, receipt := range receipts {
+	if len(poh) > 0 {
+		receipt, err := j.publisher.SendPoH(ctx, poh)
+		if err != nil {
+			return nil, err
+		}
+		receipts = append(receipts, receipt)
+	}
+	return receipts, nil
+}
+
+// wait waits until the stream has a part, and with it all before.
+func (j *job) wait(ctx context.Context, s sent) error {
+	for _, receipt := range s.receipts {
 		if err := receipt.Wait(ctx); err != nil {
 			return err
 		}
 	}
+	j.progress(s.part)
 	return nil
 }
 
-func (j *job) progress() {
-	j.importer.options.Progress(Progress{
-		File: j.src.file, BytesRead: j.record.Position.Offset, BytesTotal: j.src.size, Totals: j.record.Totals,
-	})
+// progress tells how far the block after the record's position has come.
+func (j *job) progress(done part) {
+	p := Progress{File: j.src.file, BytesRead: j.record.Position.Offset + done.bytes, BytesTotal: j.src.size, Totals: j.record.Totals}
+	p.Totals.add(done.totals)
+	j.importer.options.Progress(p)
 }
 
 func (t *Totals) add(more Totals) {

@@ -56,6 +56,45 @@ func TestFaultAtEachStep(t *testing.T) {
 	}
 }
 
+// TestRedoneByItsClock kills an import at each step and does the rest an hour later, when what had lain ahead no longer does.
+// A block that was announced comes to what it would have come to: were a line of it accepted now, all events after it
+// would move by a number, and of two under one number only the first counts.
+func TestRedoneByItsClock(t *testing.T) {
+	const now = 2_000_000_000
+	text := header + "a,h,1,2,3\nahead,h,2000001800,,3\nb,h,1,2,3\nc,h,1,2,3\n"
+	run := func(p *process, path string, seconds int64) error {
+		m := p.importer(importer.Options{BlockBytes: importer.DefaultBlockBytes, Now: func() time.Time { return time.Unix(seconds, 0) }})
+		_, err := m.Import(t.Context(), path)
+		return err
+	}
+	ideal, path := newWorld(t), file(t, "f.csv", text)
+	if err := run(&process{world: ideal}, path, now); err != nil {
+		t.Fatal(err)
+	}
+	want := ideal.outcome(path)
+	diff(t, "FILE.refused", header+"ahead,h,2000001800,,3\n", want.Refused)
+
+	for _, kind := range []fault{dieBefore, dieAfter} {
+		for at := 1; ; at++ {
+			if at == 1 && kind == dieBefore {
+				continue // nothing is announced yet
+			}
+			w, path := newWorld(t), file(t, "f.csv", text)
+			p := &process{world: w, at: at, fault: kind}
+			if err := run(p, path, now); p.steps >= at && !errors.Is(err, errDead) {
+				t.Fatalf("step %d: error %v", at, err)
+			}
+			if p.steps < at {
+				break // there is no such step
+			}
+			if err := run(&process{world: w}, path, now+3600); err != nil {
+				t.Fatal(err)
+			}
+			diff(t, fmt.Sprintf("step %d, fault %d", at, kind), want, w.outcome(path))
+		}
+	}
+}
+
 // TestTornRefusedFile kills an import so that any beginning of the lines that it was writing to FILE.refused is there.
 func TestTornRefusedFile(t *testing.T) {
 	text := header + "a,h,1,2,3\nbroken one\nbroken two\nb,h,1,2,3\n"

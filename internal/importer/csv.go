@@ -58,8 +58,7 @@ func readCSV(text string, b *block) (int, *events.Refusal) {
 	if refusal != nil {
 		return length, refusal
 	}
-	b.hold(hold)
-	return length, nil
+	return length, b.hold(hold)
 }
 
 // holdOf returns the hold that a record says, if it is valid.

@@ -24,6 +24,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -54,8 +55,12 @@ const (
 	// DefaultBlockBytes is how much of a file is published between two records: what a crash makes the next run do again.
 	DefaultBlockBytes = 4 << 20
 
-	// sendEvents is how many events are handed to the publisher at once.
-	sendEvents = 8192
+	// sendEvents is how many events are handed to the publisher at once: the step of Progress within a block.
+	sendEvents = 1024
+
+	// sentAhead is how many times sendEvents may be unacknowledged, so that Progress is not told of a long block at its
+	// end only. It is what half the queue of a publisher holds.
+	sentAhead = 32
 )
 
 // Options configure an Importer.
@@ -81,8 +86,12 @@ type Options struct {
 
 	// Report is told of the first MaxReports broken lines of each file; nil means that nobody is.
 	Report func(Refused)
-	// Progress is told how far a file has come, at its beginning and after every block; nil means that nobody is.
+	// Progress is told how far a file has come, at its beginning, after every block, and within a block whenever some
+	// thousand events more are acknowledged; nil means that nobody is.
 	Progress func(Progress)
+	// Now is the clock that starts and balances are held against: a line that lies more than 5 minutes ahead of it is
+	// refused. Nil means time.Now.
+	Now func() time.Time
 	// Logger is told when the record cannot be written for now. Nil discards.
 	Logger *slog.Logger
 }
@@ -90,7 +99,7 @@ type Options struct {
 // Progress says how far the import of one file has come, earlier runs included.
 type Progress struct {
 	File       string
-	BytesRead  int64 // how much of the file is imported
+	BytesRead  int64 // how much of the file is imported: every event before is acknowledged
 	BytesTotal int64 // the file's size at the beginning; 0 if it is unknown
 	Totals
 }
@@ -137,6 +146,9 @@ func New(o Options) (*Importer, error) {
 	}
 	if o.Progress == nil {
 		o.Progress = func(Progress) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -201,7 +213,7 @@ func (m *Importer) run(ctx context.Context, src source) (Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 
-	r := newReader(src.reader, m.options.BlockBytes)
+	r := newReader(src.reader, m.options.BlockBytes, m.options.Now)
 	if err := within(ctx, r.begin); err != nil {
 		return result, err
 	}
@@ -221,6 +233,9 @@ func (m *Importer) run(ctx context.Context, src source) (Result, error) {
 		rec.Format = src.format(r.peek())
 	}
 	announced, err := open(ctx, r, rec)
+	if errors.Is(err, ErrChanged) {
+		err = src.explain(err, name, m.options.StreamDir)
+	}
 	if err != nil {
 		return result, err
 	}
@@ -257,9 +272,6 @@ func open(ctx context.Context, r *reader, rec record) (announced *block, err err
 		}
 		return err
 	})
-	if errors.Is(err, ErrChanged) {
-		err = fmt.Errorf("%w: put back what was there, or import it under a new name, by which all of it counts anew (broken lines are mended in the file of refused lines, not here)", err)
-	}
 	return announced, err
 }
 

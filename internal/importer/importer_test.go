@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/city-chain/holdfast/examples"
 	"github.com/city-chain/holdfast/internal/importer"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -168,6 +169,22 @@ func TestChanged(t *testing.T) {
 				t.Errorf("under a new name: %+v, %v", results, err)
 			}
 		})
+	}
+}
+
+// TestChangedSaysWhatToDo imports another file of the same base name, and one under a name that was given.
+func TestChangedSaysWhatToDo(t *testing.T) {
+	w, other := newWorld(t), file(t, "f.csv", header+"x,h,1,2,3\n")
+	w.must(file(t, "f.csv", header+"a,h,1,2,3\n"))
+	_, err := w.run(other)
+	for _, want := range []string{`by the name "f.csv" (the file's base name)`, "a different file", "--name", "Options.Name", "mended in " + other + ".refused, not in"} {
+		if !errors.Is(err, importer.ErrChanged) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want ErrChanged with %q", err, want)
+		}
+	}
+	m := (&process{world: w}).importer(importer.Options{Name: "f.csv"})
+	if _, err := m.Import(t.Context(), other); err == nil || strings.Contains(err.Error(), "base name") {
+		t.Errorf("error %v, of a name that was given", err)
 	}
 }
 
@@ -338,6 +355,98 @@ func TestProgress(t *testing.T) {
 	diff(t, "first", importer.Progress{File: path, BytesTotal: size}, all[0])
 	diff(t, "last", importer.Progress{File: path, BytesRead: size, BytesTotal: size, Totals: importer.Totals{Events: 30, Refused: 1}}, all[len(all)-1])
 	diff(t, "blocks", 1+(len(text)+99)/100, len(all))
+}
+
+// TestProgressWithinBlock imports the bundled log, which is a single block. What is told at each step is acknowledged: all
+// events before BytesRead, and none after.
+func TestProgressWithinBlock(t *testing.T) {
+	w := newWorld(t)
+	path := file(t, examples.NASAName, examples.NASA)
+	var all []importer.Progress
+	m := (&process{world: w}).importer(importer.Options{BlockBytes: importer.DefaultBlockBytes, Progress: func(p importer.Progress) { all = append(all, p) }})
+	if _, err := m.Import(t.Context(), path); err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 10 {
+		t.Fatalf("progress was told %d times", len(all))
+	}
+	for i, p := range all[1:] {
+		lines := strings.Count(examples.NASA[:p.BytesRead], "\n")
+		if p.BytesRead <= all[i].BytesRead || p.Events != int64(lines-1) { // without the header
+			t.Errorf("step %d: %d events and %d bytes, which are %d lines, after %d bytes", i+1, p.Events, p.BytesRead, lines, all[i].BytesRead)
+		}
+	}
+	size := int64(len(examples.NASA))
+	diff(t, "last", importer.Progress{File: path, BytesRead: size, BytesTotal: size, Totals: importer.Totals{Events: 18239}}, all[len(all)-1])
+}
+
+// TestProgressWaits: while the first part is not acknowledged, no progress is told, and only so much more is sent.
+func TestProgressWaits(t *testing.T) {
+	w := newWorld(t)
+	path := file(t, "f.csv", header+strings.Repeat("a,h,1,2,3\n", 50_000))
+	told := 0
+	slow := &unacknowledged{}
+	m, err := importer.New(importer.Options{
+		Records: &process{world: w}, Publish: func(string, importer.Numbers) (importer.Publisher, error) { return slow, nil },
+		Progress: func(importer.Progress) { told++ },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.Import(t.Context(), path); !errors.Is(err, errDead) {
+		t.Fatalf("error %v, want that of the first receipt", err)
+	}
+	diff(t, "told", 1, told)
+	diff(t, "sent", 32<<10, slow.sent)
+}
+
+// unacknowledged is a publisher whose receipts fail when they are waited for.
+type unacknowledged struct {
+	instant
+	sent int
+}
+
+func (p *unacknowledged) SendHolds(_ context.Context, list []events.HoldEvent) (importer.Receipt, error) {
+	p.sent += len(list)
+	return failed{}, nil
+}
+
+type failed struct{}
+
+func (failed) Wait(context.Context) error { return errDead }
+
+// TestAhead refuses what lies more than 5 minutes ahead. When its time has come, FILE.refused can be imported.
+func TestAhead(t *testing.T) {
+	const now = 2_000_000_000
+	for name, lines := range map[string][2]string{
+		"f.csv": {header + "a,h,2000000300,,3\n", "b,h,2000000300.001,,3\n"},
+		"f.ndjson": {
+			`{"token_id":"a","holder_id":"h","start":2000000300,"weight":1}` + "\n" +
+				`{"kind":"release","token_id":"c","holder_id":"h","end":2000009999}` + "\n",
+			`{"kind":"balance","token_id":"b","holder_id":"h","at":2000000300.001,"weight":1}` + "\n",
+		},
+	} {
+		w, path := newWorld(t), file(t, name, lines[0]+lines[1])
+		var report importer.Refused
+		at := func(seconds int64, path string) importer.Result {
+			t.Helper()
+			m := (&process{world: w}).importer(importer.Options{
+				BlockBytes: importer.DefaultBlockBytes, Now: func() time.Time { return time.Unix(seconds, 0) },
+				Report: func(r importer.Refused) { report = r },
+			})
+			results, err := m.Import(t.Context(), path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return results[0]
+		}
+		result := at(now, path)
+		diff(t, name+": refused", int64(1), result.Refused)
+		diff(t, name+": reason", events.StartAhead, report.Reason)
+		diff(t, name+": tokens", 0, w.tokens()["b"])
+		diff(t, name+": later", importer.Totals{Events: 1}, at(now+1, result.RefusedFile).Totals)
+		diff(t, name+": tokens later", 1, w.tokens()["b"])
+	}
 }
 
 // TestCancel ends an import that waits for input that never comes.

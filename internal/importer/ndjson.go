@@ -20,8 +20,7 @@ func readNDJSON(text string, b *block) (int, *events.Refusal) {
 	}
 	hold, err := events.DecodeOpenHold([]byte(line), 0)
 	if err == nil {
-		b.hold(hold)
-		return length, nil
+		return length, b.hold(hold)
 	}
 	refusal := refusalOf(err)
 	if refusal.Reason != events.UnknownKind {

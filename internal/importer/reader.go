@@ -8,6 +8,7 @@ import (
 	"hash"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -19,15 +20,25 @@ type block struct {
 	refused []byte    // its broken lines, as they are
 	reports []Refused // of the first MaxReports of them
 	totals  Totals
+	parts   []part      // where its parts end, each with about sendEvents events; the last is its end
+	clock   events.Time // what its starts are held against
 	end     Position
 }
 
+// part is the beginning of a block up to a place between two lines, and what it has.
+type part struct {
+	bytes      int64
+	holds, poh int
+	totals     Totals
+}
+
 // reader cuts a source into blocks. What becomes of a block's lines is a function of the block's bytes, of whether it
-// begins the file, and of nothing else: so a block that is read again comes to the same. In particular no line is held
-// against a clock; a start that lies too far ahead is refused by the fold.
+// begins the file, of the clock that its starts are held against, and of nothing else. The clock is read once and kept in
+// the block's announcement: so a block that is read again comes to the same.
 type reader struct {
 	source io.Reader
 	size   int // where a block ends, in bytes, save that it ends with a line
+	now    func() time.Time
 
 	buffer []byte // read, and in no block yet
 	ended  bool   // the source has no more
@@ -36,11 +47,11 @@ type reader struct {
 	last   byte      // the last of these bytes
 }
 
-func newReader(source io.Reader, size int) *reader {
+func newReader(source io.Reader, size int, now func() time.Time) *reader {
 	if source == nil {
 		source = strings.NewReader("")
 	}
-	return &reader{source: source, size: size, digest: sha256.New()}
+	return &reader{source: source, size: size, now: now, digest: sha256.New()}
 }
 
 // begin reads the beginning of the source, for peek.
@@ -115,8 +126,8 @@ func endsLine(rest []byte) bool {
 // announced returns the block that an earlier run announced, if it is what it was.
 func (r *reader) announced(format Format, p pending) (*block, error) {
 	length := p.End - r.at.Offset
-	if length <= 0 || length > maxPending {
-		return nil, fmt.Errorf("the record of the import announces a block of %d bytes: it is damaged", length)
+	if length <= 0 || length > maxPending || p.Clock == 0 {
+		return nil, fmt.Errorf("the record of the import announces a block of %d bytes at %s: it is damaged", length, p.Clock)
 	}
 	if err := r.fill(int(length)); err != nil {
 		return nil, err
@@ -129,7 +140,7 @@ func (r *reader) announced(format Format, p pending) (*block, error) {
 	if r.sum() != p.Digest {
 		return nil, fmt.Errorf("%w: its first %d bytes are not those that an interrupted import had begun with", ErrChanged, p.End)
 	}
-	b := &block{}
+	b := &block{clock: p.Clock}
 	if _, err := r.parse(format, b, text, len(text), first); err != nil {
 		return nil, err
 	}
@@ -144,7 +155,7 @@ func (r *reader) next(format Format, b *block) (more bool, err error) {
 	}
 	clear(b.holds) // so that nothing keeps the former block's text
 	clear(b.poh)
-	*b = block{holds: b.holds[:0], poh: b.poh[:0], refused: b.refused[:0], reports: b.reports[:0]}
+	*b = block{holds: b.holds[:0], poh: b.poh[:0], refused: b.refused[:0], reports: b.reports[:0], parts: b.parts[:0], clock: r.clock()}
 	n, err := r.parse(format, b, string(r.buffer), r.size, r.at.Offset == 0)
 	if err != nil {
 		return false, err
@@ -153,6 +164,8 @@ func (r *reader) next(format Format, b *block) (more bool, err error) {
 	b.end = r.position()
 	return true, nil
 }
+
+func (r *reader) clock() events.Time { return events.Time(r.now().UnixMilli()) }
 
 func (r *reader) position() Position {
 	p := r.at
@@ -174,6 +187,7 @@ func (r *reader) parse(format Format, b *block, text string, limit int, first bo
 		n += header
 		limit = max(limit, n+1) // a byte order mark is no line
 	}
+	full := int64(sendEvents) // with how many events the part ends
 	for n < min(limit, len(text)) {
 		if r.at.Within {
 			n += r.rest(b, text[n:])
@@ -189,7 +203,12 @@ func (r *reader) parse(format Format, b *block, text string, limit int, first bo
 		}
 		r.at.Lines += int64(ends)
 		n += length
+		if b.totals.Events >= full && n < min(limit, len(text)) {
+			b.endPart(n)
+			full = b.totals.Events + sendEvents
+		}
 	}
+	b.endPart(n)
 	return n, nil
 }
 
@@ -221,9 +240,19 @@ func (b *block) refuse(text string, line int64, refusal *events.Refusal) {
 	}
 }
 
-func (b *block) hold(e events.HoldEvent) {
+// endPart ends a part after that many bytes of the block.
+func (b *block) endPart(bytes int) {
+	b.parts = append(b.parts, part{bytes: int64(bytes), holds: len(b.holds), poh: len(b.poh), totals: b.totals})
+}
+
+// hold adds an event to the block, unless it starts too far ahead.
+func (b *block) hold(e events.HoldEvent) *events.Refusal {
+	if err := e.CheckAhead(b.clock); err != nil {
+		return refusalOf(err)
+	}
 	b.holds = append(b.holds, e)
 	b.totals.Events++
+	return nil
 }
 
 func (b *block) node(e events.PoHEvent) {

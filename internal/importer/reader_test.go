@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -25,6 +26,11 @@ type contents struct {
 	Lines   int64
 }
 
+// readClock is the clock, in Unix milliseconds, that files are first read at.
+const readClock = 2_000_000_000_000
+
+func clockAt(ms int64) func() time.Time { return func() time.Time { return time.UnixMilli(ms) } }
+
 // fataler is a test, or one draw of it.
 type fataler interface {
 	Helper()
@@ -38,7 +44,7 @@ func readAll(t fataler, format Format, text string, size int) (all contents, err
 	t.Helper()
 	var at Position
 	for {
-		r := newReader(strings.NewReader(text), size)
+		r := newReader(strings.NewReader(text), size, clockAt(readClock))
 		if err := r.resume(context.Background(), at); err != nil {
 			t.Fatal(err)
 		}
@@ -48,15 +54,15 @@ func readAll(t fataler, format Format, text string, size int) (all contents, err
 			all.Lines = at.Lines
 			return all, err
 		}
-		again := newReader(io.MultiReader(strings.NewReader(text), strings.NewReader("\"grown")), size)
+		again := newReader(io.MultiReader(strings.NewReader(text), strings.NewReader("\"grown")), size, clockAt(readClock+time.Hour.Milliseconds()))
 		if err := again.resume(context.Background(), at); err != nil {
 			t.Fatal(err)
 		}
-		same, err := again.announced(format, pending{b.end.Offset, b.end.Digest})
+		same, err := again.announced(format, pending{b.end.Offset, b.end.Digest, b.clock})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(b.holds, same.holds) || !slices.Equal(b.poh, same.poh) || !bytes.Equal(b.refused, same.refused) || b.end != same.end || b.totals != same.totals {
+		if !slices.Equal(b.holds, same.holds) || !slices.Equal(b.poh, same.poh) || !bytes.Equal(b.refused, same.refused) || !slices.Equal(b.parts, same.parts) || b.end != same.end || b.totals != same.totals {
 			t.Fatalf("the block of %q up to %d, read again, came to something else:\n%+v\n%+v", text, b.end.Offset, b, *same)
 		}
 		if b.end.Offset <= at.Offset {
@@ -75,6 +81,7 @@ func FuzzReader(f *testing.F) {
 	seeds := []string{
 		Header + "\n", Header + "\r\na,b,1,2,3\r\n\r\n\"x\ny\",b,1,,3", Header + "\n\"a\nb,h,1,2,3\n\"\n\"\"\"\na\"b\n", Header + "\na,h,1,2,3\r",
 		"\ufeff{\"kind\":\"gc\",\"node\":\"n\",\"type\":\"minor\"}\n\n{}\nx\n", "{\"token_id\":\"a\",\"holder_id\":\"h\",\"start\":1,\"weight\":1}", "\x00\n", "",
+		Header + "\na,h,2000000300,,3\na,h,2000000300.001,,3",
 	}
 	if len(seeds) == 0 {
 		f.Fatal("no seeds")
@@ -158,12 +165,12 @@ func TestLongLines(t *testing.T) {
 func TestRecordFormat(t *testing.T) {
 	const stored = `{"version":1,"attempt":"A","format":"csv","offset":7,"lines":2,"digest":"d","within":true,` +
 		`"next":{"holds":[1,0,0,0,0,0,0,0,0,0,0,0,0,0,0,2],"poh":[0,3,0,0,0,0,0,0,0,0,0,0,0,0,0,0]},` +
-		`"events":4,"refused":5,"refused_file":{"bytes":6,"digest":"r"},"pending":{"end":8,"digest":"p"}}`
+		`"events":4,"refused":5,"refused_file":{"bytes":6,"digest":"r"},"pending":{"end":8,"digest":"p","clock":9}}`
 	var rec record
 	if err := json.Unmarshal([]byte(stored), &rec); err != nil {
 		t.Fatal(err)
 	}
-	want := record{Version: 1, Attempt: "A", Format: CSV, Position: Position{7, 2, "d", true}, Totals: Totals{4, 5}, RefusedFile: mark{6, "r"}, Pending: &pending{8, "p"}}
+	want := record{Version: 1, Attempt: "A", Format: CSV, Position: Position{7, 2, "d", true}, Totals: Totals{4, 5}, RefusedFile: mark{6, "r"}, Pending: &pending{8, "p", 9}}
 	want.Next.Holds[0], want.Next.Holds[15], want.Next.PoH[1] = 1, 2, 3
 	if diff := cmp.Diff(want, rec); diff != "" {
 		t.Error(diff)

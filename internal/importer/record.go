@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // producerPrefix begins the names under which the events of imports are numbered.
@@ -51,6 +52,9 @@ type Position struct {
 type pending struct {
 	End    int64  `json:"end"`    // the offset of its end
 	Digest string `json:"digest"` // SHA-256 of the file up to there
+	// Clock is what its starts are held against, in Unix milliseconds, whenever it is done: it is read once. 0 in the
+	// records of programs that had none; the block is then held against the present.
+	Clock events.Time `json:"clock,omitempty"`
 }
 
 // Records is where records are kept: the bucket jetstream.Producers. The errors are those of package jetstream.

@@ -43,6 +43,16 @@ func (s source) refusedPath(name, streamDir string) string {
 	return filepath.Join(streamDir, name+refusedSuffix)
 }
 
+// explain adds to an ErrChanged how the file came to be taken for one that was read before, and what to do.
+func (s source) explain(err error, name, streamDir string) error {
+	from := ""
+	if s.name == "" && s.regular {
+		from = " (the file's base name)"
+	}
+	return fmt.Errorf("%w: the import is known by the name %q%s: a different file is imported under a new name (--name, or Options.Name), by which all of it counts anew; "+
+		"in this one put back what was there: lines that were refused are to be mended in %s, not in the file itself", err, name, from, s.refusedPath(name, streamDir))
+}
+
 // named returns what the import is known by, "" if there is nothing to import.
 func (s source) named(r *reader) (string, error) {
 	name := s.name

@@ -108,9 +108,8 @@ func decodeEnvelope[E any](data []byte, log uint64, events []E, read func(*wire.
 		return Origin{}, events, err
 	}
 	all := slices.Grow(events, n)[:len(events)+n]
+	clear(all[len(events):])
 	for i := len(events); i < len(all) && r.Err() == nil; i++ {
-		var zero E
-		all[i] = zero
 		read(&r, &all[i])
 	}
 	if err := r.Close(); err != nil {
