@@ -15,6 +15,9 @@ import (
 // benchRecords is how many records the benchmarks of recording make in one iteration.
 const benchRecords = 20_000
 
+// benchBatch is how many records one call of ApplyAll takes.
+const benchBatch = 1000
+
 // benchEvents returns finished holds, of so many holders in turn.
 func benchEvents(n int) []events.HoldEvent {
 	now := events.Time(time.Now().UnixMilli())
@@ -39,7 +42,7 @@ func inParallel(record func(from, to int)) {
 }
 
 // BenchmarkRecordAndSnapshot: 20,000 finished holds from all processors and one snapshot, into an aggregator
-// that is made anew in every iteration. Singly each is a call of Apply, in batches 256 go into one of ApplyAll.
+// that is made anew in every iteration. Singly each is a call of Apply, in batches 1,000 go into one of ApplyAll.
 func BenchmarkRecordAndSnapshot(b *testing.B) {
 	for _, n := range []int{1000, benchRecords} {
 		batch := benchEvents(n)
@@ -54,8 +57,8 @@ func BenchmarkRecordAndSnapshot(b *testing.B) {
 		})
 		b.Run(fmt.Sprintf("holders=%d/batches", n), func(b *testing.B) {
 			benchmarkRecord(b, n, func(a *holders.Aggregator, from, to int) {
-				for ; from < to; from += 256 {
-					if refused := a.ApplyAll(batch[from:min(from+256, to)]); refused != nil {
+				for ; from < to; from += benchBatch {
+					if refused := a.ApplyAll(batch[from:min(from+benchBatch, to)]); refused != nil {
 						b.Error(refused)
 					}
 				}

@@ -11,7 +11,7 @@ import (
 type fold struct {
 	hs   *Holders
 	h    *Holder
-	at   events.Position
+	at   *events.Position
 	late *[]Late
 
 	unchanged   bool        // it repeats what was stated before
@@ -46,17 +46,17 @@ func (f *fold) uncomplete(s Hold) {
 	}
 }
 
-// hold folds a hold.
+// hold folds a hold that has an id or has not ended.
 func (f *fold) hold(e *events.HoldEvent) error {
 	if e.HoldID != "" {
 		return f.statement(e)
 	}
-	s := Hold{Start: e.Start, End: e.End, Weight: e.Weight}
-	if err := f.keepPlain(e.Token, s); err != nil {
+	unfinished := hold{token: e.Token, start: e.Start, end: e.End, weight: e.Weight, form: formPlain}
+	if err := f.keep(unfinished); err != nil {
 		return err
 	}
 	f.h.holds++
-	f.complete(s)
+	f.complete(unfinished.span())
 	return nil
 }
 
@@ -141,7 +141,7 @@ func (f *fold) release(e *events.HoldEvent) error {
 	if i < 0 {
 		return f.keep(hold{
 			token: e.Token, end: e.End, form: formWaiting,
-			named: &named{id: e.HoldID, said: f.at.Clock, origin: f.at},
+			named: &named{id: e.HoldID, said: f.at.Clock, origin: *f.at},
 		})
 	}
 	h := &f.h.list[i]
@@ -232,26 +232,15 @@ func (f *fold) balance(e *events.HoldEvent) error {
 		return nil
 	case e.Start > b.start && !b.weight.IsZero():
 		ended := Hold{Start: b.start, End: e.Start, Weight: b.weight}
-		if err := f.keepPlain(b.token, ended); err != nil {
+		if ended.End <= f.at.Clock {
+			f.hs.finish(f.h, ended, f.at.Clock)
+		} else if err := f.keep(hold{token: b.token, start: ended.Start, end: ended.End, weight: ended.Weight, form: formPlain}); err != nil {
 			return err
 		}
 		f.complete(ended)
 		b = &f.h.list[i]
 	}
 	b.start, b.weight = e.Start, e.Weight
-	return nil
-}
-
-// keepPlain takes in a hold without an id: it is summed up if it is over, else it is listed. If there is no room
-// for it, nothing has changed.
-func (f *fold) keepPlain(token string, s Hold) error {
-	if s.End > f.at.Clock {
-		return f.keep(hold{token: token, start: s.Start, end: s.End, weight: s.Weight, form: formPlain})
-	}
-	if err := f.room(); err != nil {
-		return err
-	}
-	f.hs.finish(f.h, s, f.at.Clock)
 	return nil
 }
 
@@ -265,7 +254,7 @@ func (f *fold) keep(h hold) error {
 		return events.Refuse(events.TooManyHolds, "holder_id", "the holder has %d holds that are unfinished or known by their id, the most that the policy permits", others)
 	}
 	f.grow += h.size()
-	if err := f.room(); err != nil {
+	if err := f.hs.room(f.grow); err != nil {
 		return err
 	}
 	f.list(&h)
@@ -276,7 +265,7 @@ func (f *fold) keep(h hold) error {
 // replace puts an entry in the place of another. If there is no room for it, nothing has changed.
 func (f *fold) replace(i int, h hold) error {
 	f.grow += h.size() - f.h.list[i].size()
-	if err := f.room(); err != nil {
+	if err := f.hs.room(f.grow); err != nil {
 		return err
 	}
 	f.list(&h)
@@ -292,12 +281,4 @@ func (f *fold) list(h *hold) {
 		h.named.origin.Producer = strings.Clone(h.named.origin.Producer)
 	}
 	f.wake = min(f.wake, h.settled())
-}
-
-// room refuses the event if the slot would grow over the policy's cap.
-func (f *fold) room() error {
-	if size := f.hs.size + f.grow; f.grow > 0 && size > f.hs.policy.SlotBytes {
-		return events.Refuse(events.SlotFull, "holder_id", "the slot of the holder would take %d bytes; the policy permits %d", size, f.hs.policy.SlotBytes)
-	}
-	return nil
 }

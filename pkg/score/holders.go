@@ -54,11 +54,14 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 		return Unchanged, err
 	}
 	h := hs.byID[e.Holder]
+	if e.Kind == events.KindHold && e.HoldID == "" && e.End <= at.Clock {
+		return hs.over(h, e, at.Clock)
+	}
 	fresh := h == nil
 	if fresh {
 		h = &Holder{due: events.Open}
 	}
-	f := fold{hs: hs, h: h, at: at, late: late, wake: events.Open}
+	f := fold{hs: hs, h: h, at: &at, late: late, wake: events.Open}
 	if fresh {
 		f.grow = holderSize(hs.policy, e.Holder)
 	}
@@ -82,6 +85,36 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 	hs.scores.observe(f.added())
 	hs.schedule(e.Holder, h, min(f.wake, hs.expiresFrom(h)))
 	return Changed, nil
+}
+
+// over folds a hold that has no id and has ended, of a holder that is h, or nil if it is not known. Most events are so: there
+// is nothing to remember but the sum.
+func (hs *Holders) over(h *Holder, e *events.HoldEvent, clock events.Time) (Outcome, error) {
+	if h == nil {
+		size := holderSize(hs.policy, e.Holder)
+		if err := hs.room(size); err != nil {
+			return Unchanged, err
+		}
+		h = &Holder{due: events.Open}
+		hs.byID[strings.Clone(e.Holder)] = h
+		hs.size += size
+	}
+	hs.finish(h, Hold{Start: e.Start, End: e.End, Weight: e.Weight}, clock)
+	h.holds++
+	h.last = clock
+	var added Sum
+	added.accrue(e.Weight, e.End-e.Start)
+	hs.scores.observe(&added)
+	hs.schedule(e.Holder, h, hs.expiresFrom(h))
+	return Changed, nil
+}
+
+// room refuses what would make the slot grow over the policy's cap.
+func (hs *Holders) room(grow int) error {
+	if size := hs.size + grow; grow > 0 && size > hs.policy.SlotBytes {
+		return events.Refuse(events.SlotFull, "holder_id", "the slot of the holder would take %d bytes; the policy permits %d", size, hs.policy.SlotBytes)
+	}
+	return nil
 }
 
 // Advance moves the clock forward, if it is later than before: holds that have ended are summed up, ids
