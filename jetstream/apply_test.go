@@ -17,7 +17,8 @@ import (
 
 var everything = []jetstream.Change{
 	{Created: "stream HOLDS"}, {Created: "stream POH"}, {Created: "stream REJECTED"},
-	{Created: "bucket HOLDS_STATE"}, {Created: "bucket POH_STATE"}, {Created: "bucket PRODUCERS"},
+	{Created: "bucket HOLDS_STATE"}, {Created: "bucket POH_STATE"},
+	{Created: "bucket PRODUCERS"}, {Created: "bucket WORKERS"}, {Created: "bucket RETRIES"},
 }
 
 func TestApplyCreatesOnce(t *testing.T) {

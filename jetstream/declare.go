@@ -8,8 +8,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// MarkerTTL is how long the bucket PRODUCERS keeps the marker of an expired or
-// deleted key, and so how long a watch may be interrupted without missing one.
+// MarkerTTL is how long the buckets PRODUCERS and WORKERS keep the marker of an
+// expired or deleted key, and so how long a watch may be interrupted without missing one.
 const MarkerTTL = time.Hour
 
 // duplicateWindow is how long a stream remembers a Nats-Msg-Id: the server's
@@ -50,7 +50,10 @@ func (d Declaration) objects() []object {
 	for _, log := range Logs() {
 		all = append(all, object{"bucket " + log.Bucket, stateConfig(log.Bucket), nil})
 	}
-	all = append(all, object{"bucket " + Producers, claimsConfig(Producers), nil})
+	for _, bucket := range []string{Producers, Workers} {
+		all = append(all, object{"bucket " + bucket, claimsConfig(bucket), nil})
+	}
+	all = append(all, object{"bucket " + Retries, stateConfig(Retries), nil})
 	for i := range all {
 		all[i].config.Replicas = d.Replicas
 		all[i].config.Metadata = policyMetadata(all[i].policy)

@@ -43,6 +43,14 @@ const (
 	// may have a time to live.
 	Producers = "PRODUCERS"
 
+	// Workers is the bucket in which aggregators say that they are there and
+	// hold their leases of partitions. Its keys have a time to live.
+	Workers = "WORKERS"
+
+	// Retries is the bucket that records which rejections were sent again, and
+	// under which number. It is written by atomic batches.
+	Retries = "RETRIES"
+
 	rejectedPrefix = "rejected"
 )
 
