@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -38,6 +39,9 @@ type Options struct {
 	Replicas int
 	// MaxStaleness bounds how long what is folded may go unstored while more keeps arriving; 0 means 1 s.
 	MaxStaleness time.Duration
+	// MaxUnstored bounds the messages of a partition that are folded and not stored, in bytes: reading waits for
+	// storing when it is reached. 0 means 16 MiB. Two partitions, one of each log, have it each.
+	MaxUnstored int
 	// DrainTimeout bounds the storing of what is folded when Run is to end; 0 means 8 s, which is less than
 	// service.DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -60,6 +64,8 @@ type Service struct {
 	process string // tells this process's attempts to store from others'
 	ready   chan struct{}
 
+	attempts atomic.Uint64 // to store; with process, each has a name of its own
+
 	mu      sync.Mutex
 	serving map[string]error // by partition: nil = it is served, else why not
 }
@@ -72,11 +78,14 @@ func New(o Options) (*Service, error) {
 	if o.Replicas < 0 || o.Replicas > 5 {
 		return nil, fmt.Errorf("aggregate: %d replicas; it is 1 to 5, or 0", o.Replicas)
 	}
-	if o.MaxStaleness < 0 || o.DrainTimeout < 0 {
-		return nil, fmt.Errorf("aggregate: a staleness of %s and a drain of %s; neither is negative", o.MaxStaleness, o.DrainTimeout)
+	if o.MaxStaleness < 0 || o.DrainTimeout < 0 || o.MaxUnstored < 0 {
+		return nil, fmt.Errorf("aggregate: a staleness of %s, a drain of %s, %d bytes unstored; none is negative", o.MaxStaleness, o.DrainTimeout, o.MaxUnstored)
 	}
 	if o.MaxStaleness == 0 {
 		o.MaxStaleness = time.Second
+	}
+	if o.MaxUnstored == 0 {
+		o.MaxUnstored = 16 << 20
 	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = 8 * time.Second
@@ -140,7 +149,7 @@ func (s *Service) Run(ctx context.Context) error {
 func startAll[E, C any](ctx context.Context, s *Service, workers *sync.WaitGroup, log *state.Log[E, C], policy *state.Policy) {
 	turn := make(chan struct{}, 1)
 	for i := range events.Partitions {
-		w := newWorker(s, log, policy, i, turn)
+		w := newWorker(s, log, policy, i, forever{}, turn)
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
@@ -241,3 +250,8 @@ func (s *Service) watchConnection(ctx context.Context) {
 func partitionName(stream string, partition int) string {
 	return fmt.Sprintf("%s/%d", stream, partition)
 }
+
+type forever struct{}
+
+func (forever) Until() time.Time         { return time.Now().Add(time.Hour) }
+func (forever) Changed() <-chan struct{} { return nil }

@@ -469,10 +469,10 @@ func TestEveryOutcomeOfAWrite(t *testing.T) {
 	}
 	turn := make(chan struct{}, 1)
 	for i := range events.Partitions {
-		h := newWorker(service, state.Holds, &policy, i, turn)
+		h := newWorker(service, state.Holds, &policy, i, forever{}, turn)
 		h.bucket, h.broker = faulty{h.bucket, next}, faultyBroker{h.broker, next}
 		run(h)
-		p := newWorker(service, state.PoH, &policy, i, turn)
+		p := newWorker(service, state.PoH, &policy, i, forever{}, turn)
 		p.bucket = faulty{p.bucket, next}
 		run(p)
 	}
@@ -581,8 +581,8 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	w := newWorker(service, state.Holds, &policy, idle, make(chan struct{}, 1))
-	w.idle = 10 * time.Millisecond
+	w := newWorker(service, state.Holds, &policy, idle, forever{}, make(chan struct{}, 1))
+	w.limits.idle, w.confirm = 10*time.Millisecond, 100*time.Millisecond
 	done := make(chan struct{})
 	go func() { defer close(done); w.run(ctx) }()
 	s.wait("the idle partition does not move on", func() bool {
@@ -627,8 +627,8 @@ func TestDrainIsBounded(t *testing.T) {
 	s.publishSome(1, 50)
 	partition := events.PlaceOf("holder-1").Partition
 	turn := make(chan struct{}, 1)
-	w := newWorker(service, state.Holds, &policy, partition, turn)
-	w.drain = 50 * time.Millisecond
+	w := newWorker(service, state.Holds, &policy, partition, forever{}, turn)
+	w.limits.drain = 50 * time.Millisecond
 	entered := make(chan struct{}, 1)
 	w.bucket = hanging{w.bucket, entered}
 	s.publish(jetstream.Holds.Subject("holder-1"), []byte(`{"token_id":"t","holder_id":"holder-1","start":1,"weight":1}`))

@@ -7,24 +7,32 @@ import (
 	"time"
 )
 
-// backoff is a pause between attempts that grows from 50 ms to 5 s, with jitter.
-type backoff struct{ next time.Duration }
+// backoff is the pauses between attempts: from 25 ms, doubled each time, to 2.5 s, each by chance up to twice as long.
+type backoff struct {
+	next   time.Duration
+	chance func(time.Duration) time.Duration // from 0 to less than what is given
+}
 
 const (
-	firstPause = 50 * time.Millisecond
-	lastPause  = 5 * time.Second
+	firstPause = 25 * time.Millisecond
+	lastPause  = 2500 * time.Millisecond
 )
 
-func newBackoff() *backoff { return &backoff{next: firstPause} }
+func newBackoff() *backoff { return &backoff{firstPause, mrand.N[time.Duration]} }
 
 // reset makes the next pause short again.
 func (b *backoff) reset() { b.next = firstPause }
 
+// pause returns how long to wait before the next attempt.
+func (b *backoff) pause() time.Duration {
+	p := b.next + b.chance(b.next)
+	b.next = min(2*b.next, lastPause)
+	return p
+}
+
 // sleep pauses, and returns false if ctx is done before.
 func (b *backoff) sleep(ctx context.Context) bool {
-	pause := b.next/2 + mrand.N(b.next/2)
-	b.next = min(2*b.next, lastPause)
-	t := time.NewTimer(pause)
+	t := time.NewTimer(b.pause())
 	defer t.Stop()
 	select {
 	case <-t.C:

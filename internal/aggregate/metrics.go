@@ -14,7 +14,7 @@ import (
 type metrics struct {
 	messages, bytes, refused, flushes, puts, conflicts, reloads *prometheus.CounterVec
 	pending, stopped                                            *prometheus.GaugeVec
-	flushSeconds, prepareSeconds, staleness                     *prometheus.HistogramVec
+	flushSeconds, staleness                                     *prometheus.HistogramVec
 	flushBytes                                                  *prometheus.CounterVec
 }
 
@@ -22,7 +22,7 @@ type metrics struct {
 type partitionMetrics struct {
 	messages, bytes, refused, flushes, puts, flushBytes, conflicts, reloads prometheus.Counter
 	pending, stopped                                                        prometheus.Gauge
-	flushSeconds, prepareSeconds, staleness                                 prometheus.Observer
+	flushSeconds, staleness                                                 prometheus.Observer
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -46,19 +46,18 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		return h
 	}
 	m := &metrics{
-		messages:       counter("messages_total", "Messages folded by this process."),
-		bytes:          counter("message_bytes_total", "Bytes of the messages folded by this process."),
-		refused:        counter("refused_events_total", "Events refused by this process."),
-		flushes:        counter("flushes_total", "Batches stored by this process."),
-		puts:           counter("flushed_values_total", "Slots and checkpoints in the batches of this process."),
-		flushBytes:     counter("flushed_bytes_total", "Bytes of the batches of this process."),
-		conflicts:      counter("flush_conflicts_total", "Batches that lost against another process's."),
-		reloads:        counter("reloads_total", "How often a partition was loaded again after something failed."),
-		pending:        gauge("pending_messages", "Messages of the partition that waited behind the last one read."),
-		stopped:        gauge("partition_stopped", "1 if the partition waits for an operator's decision."),
-		flushSeconds:   histogram("flush_duration_seconds", "How long it took from when a batch was due until it was stored, with its rejections."),
-		prepareSeconds: histogram("flush_prepare_duration_seconds", "How long encoding a batch took."),
-		staleness:      histogram("flush_staleness_seconds", "Age of the oldest folded message of a batch when it was encoded."),
+		messages:     counter("messages_total", "Messages folded by this process."),
+		bytes:        counter("message_bytes_total", "Bytes of the messages folded by this process."),
+		refused:      counter("refused_events_total", "Events refused by this process."),
+		flushes:      counter("flushes_total", "Batches stored by this process."),
+		puts:         counter("flushed_values_total", "Slots and checkpoints in the batches of this process."),
+		flushBytes:   counter("flushed_bytes_total", "Bytes of the batches of this process."),
+		conflicts:    counter("flush_conflicts_total", "Batches that lost against another process's."),
+		reloads:      counter("reloads_total", "How often a partition was loaded again after something failed."),
+		pending:      gauge("pending_messages", "Messages of the partition that waited behind the last one read."),
+		stopped:      gauge("partition_stopped", "1 if the partition waits for an operator's decision."),
+		flushSeconds: histogram("flush_duration_seconds", "How long it took from when a batch was due until it was stored, with its rejections."),
+		staleness:    histogram("flush_staleness_seconds", "Age of the oldest folded message of a batch when it was encoded."),
 	}
 	var errs []error
 	for _, c := range all {
@@ -74,18 +73,17 @@ func (m *metrics) partition(stream string, number int) *partitionMetrics {
 		flushes: m.flushes.WithLabelValues(p...), puts: m.puts.WithLabelValues(p...), flushBytes: m.flushBytes.WithLabelValues(p...),
 		conflicts: m.conflicts.WithLabelValues(p...), reloads: m.reloads.WithLabelValues(p...),
 		pending: m.pending.WithLabelValues(p...), stopped: m.stopped.WithLabelValues(p...),
-		flushSeconds: m.flushSeconds.WithLabelValues(stream), prepareSeconds: m.prepareSeconds.WithLabelValues(stream), staleness: m.staleness.WithLabelValues(stream),
+		flushSeconds: m.flushSeconds.WithLabelValues(stream), staleness: m.staleness.WithLabelValues(stream),
 	}
 }
 
 // prepared takes note of a batch that was encoded.
-func (m *partitionMetrics) prepared(f state.Flush, took, age time.Duration) {
+func (m *partitionMetrics) prepared(f state.Flush, age time.Duration) {
 	size := 0
 	for _, p := range f.Puts {
 		size += len(p.Value)
 	}
 	m.puts.Add(float64(len(f.Puts)))
 	m.flushBytes.Add(float64(size))
-	m.prepareSeconds.Observe(took.Seconds())
 	m.staleness.Observe(age.Seconds())
 }

@@ -5,13 +5,14 @@ import (
 	"errors"
 	"log/slog"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// broker is what a worker needs of NATS.
+// broker is what a worker needs of NATS besides its bucket.
 type broker interface {
 	state.Stream
 	// ReadPartition reads a partition from a sequence on; see jetstream.Client.
@@ -29,34 +30,58 @@ type bucket interface {
 	Commit(ctx context.Context, puts []jetstream.Put, guard uint64) ([]uint64, error)
 }
 
-// worker serves one partition.
-type worker[E, C any] struct {
-	log       *state.Log[E, C]
-	policy    *state.Policy
-	number    int
-	broker    broker
-	bucket    bucket
-	turn      chan struct{} // held while a batch is stored
-	attempts  func() string // a new name for an attempt to store
-	report    func(error)
-	metrics   *partitionMetrics
-	logger    *slog.Logger
-	staleness time.Duration
-	drain     time.Duration
-	idle      time.Duration // how often a partition without messages moves on
+// lease is the right to store, for a while; see partition.Lease.
+type lease interface {
+	// Until returns the local instant before which the lease is held; it rises with each renewal.
+	Until() time.Time
+	// Changed returns a channel that is closed when the lease is held again after it was not.
+	Changed() <-chan struct{}
 }
 
-func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy, number int, turn chan struct{}) *worker[E, C] {
+// confirmStop is for how long a partition must be found unfit at every attempt before it stops for good. A server
+// that was cut off from the others answers for a while with what was true before; it notices within 10 s.
+const confirmStop = 30 * time.Second
+
+// worker serves one partition of one log: it loads it, drives a machine until that ends, and begins again.
+type worker[E, C any] struct {
+	log      *state.Log[E, C]
+	policy   *state.Policy
+	number   int
+	broker   broker
+	bucket   bucket
+	lease    lease
+	turn     chan struct{} // full while a batch of the bucket is stored by this process
+	attempts func() string // a new name for an attempt to store
+	report   func(error)
+	metrics  *partitionMetrics
+	logger   *slog.Logger
+	limits   limits
+	confirm  time.Duration
+	progress progress
+}
+
+const (
+	// idleInterval is how often a partition without messages moves its checkpoint on with the stream, so that a stream
+	// which was cut or replaced is noticed.
+	idleInterval = 10 * time.Second
+	// askTimeout bounds the question how far the stream has moved on.
+	askTimeout = 2 * time.Second
+)
+
+// progress is how far a worker is, for others to look at.
+type progress struct{ folded, stored, pending atomic.Uint64 }
+
+func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy, number int, held lease, turn chan struct{}) *worker[E, C] {
 	name := partitionName(log.Stream, number)
-	n := 0
 	return &worker[E, C]{
 		log: log, policy: policy, number: number,
-		broker: s.client, bucket: s.client.Bucket(log.Bucket), turn: turn,
-		attempts:  func() string { n++; return s.process + "-" + strconv.Itoa(n) },
-		report:    func(err error) { s.report(name, err) },
-		metrics:   s.metrics.partition(log.Stream, number),
-		logger:    s.Logger.With("component", "aggregator", "stream", log.Stream, "partition", number),
-		staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval,
+		broker: s.client, bucket: s.client.Bucket(log.Bucket), lease: held, turn: turn,
+		attempts: func() string { return s.process + "-" + strconv.FormatUint(s.attempts.Add(1), 10) },
+		report:   func(err error) { s.report(name, err) },
+		metrics:  s.metrics.partition(log.Stream, number),
+		logger:   s.Logger.With("component", "aggregator", "stream", log.Stream, "partition", number),
+		limits:   limits{staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval, unstored: s.MaxUnstored},
+		confirm:  confirmStop,
 	}
 }
 
@@ -64,20 +89,27 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 // where going on would be wrong.
 func (w *worker[E, C]) run(ctx context.Context) {
 	wait := newBackoff()
+	var unfit time.Time // since when; the zero time = it is not
 	for ctx.Err() == nil {
-		err := w.serve(ctx, wait.reset)
-		switch {
-		case err == nil:
+		err := w.serve(ctx, func() { wait.reset(); unfit = time.Time{} })
+		if err == nil {
 			return
-		case stopping(err):
-			w.report(err)
+		}
+		w.report(err)
+		switch {
+		case !stopping(err):
+			w.metrics.reloads.Inc()
+			w.logger.Warn("the partition is loaded again", "error", err)
+		case unfit.IsZero():
+			unfit = time.Now()
+			fallthrough
+		case time.Since(unfit) < w.confirm:
+			w.logger.Warn("the partition cannot go on; looking again, since a server that was cut off may have said so", "error", err)
+		default:
 			w.metrics.stopped.Set(1)
 			w.logger.Error("the partition stops: it cannot go on without an operator's decision", "error", err)
 			return
 		}
-		w.report(err)
-		w.metrics.reloads.Inc()
-		w.logger.Warn("the partition is loaded again", "error", err)
 		wait.sleep(ctx)
 	}
 }
@@ -93,8 +125,8 @@ func stopping(err error) bool {
 	return false
 }
 
-// serve loads the partition and follows the stream, until ctx is done (it stores what is folded and returns nil) or
-// something fails. It calls healthy once a batch was stored or there is nothing to store.
+// serve loads the partition and drives a machine with it, until ctx is done (what is folded is stored, and nil returned) or
+// something fails. It calls healthy whenever NATS has shown that the partition is as the machine believes.
 func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	p, revision, err := state.Load(ctx, w.log, w.policy, w.number, w.broker, w.bucket)
 	if err != nil {
@@ -102,15 +134,131 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	}
 	w.report(nil)
 	w.logger.Debug("loaded", "sequence", p.Sequence, "clock", p.Clock.String())
-
-	following, stop := context.WithCancel(ctx)
+	reading, stop := context.WithCancel(ctx)
 	defer stop()
 	messages := make(chan jetstream.Message)
-	read := make(chan error, 1)
-	go func() { read <- w.read(following, p.Sequence+1, messages) }()
+	ended := make(chan error, 1)
+	go func() { ended <- w.read(reading, p.Sequence+1, messages) }()
 
-	l := &loop[E, C]{worker: w, partition: p, revision: revision, messages: messages, read: read, healthy: healthy}
-	return l.run(ctx)
+	m := newMachine(p, revision, w.limits, w.attempts, newBackoff, w.metrics, time.Now())
+	err = w.drive(ctx, m, messages, ended, healthy)
+	if err != nil && ctx.Err() != nil {
+		w.logger.Warn("stopped before everything folded was stored; it will be folded again", "sequence", p.Sequence, "error", err)
+		return nil
+	}
+	return err
+}
+
+// drive does what the machine wants and tells it what comes of it.
+func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-chan jetstream.Message, ended <-chan error, healthy func()) error {
+	operating, cancel := context.WithCancel(context.WithoutCancel(ctx)) // stopping does not end what is under way
+	outcomes := make(chan outcome, 1)
+	running, turn, proofs := false, false, 0
+	var behind error
+	defer func() {
+		cancel()
+		if running {
+			<-outcomes // it ends at once; nothing is sent any more when the worker has returned
+		}
+		if turn {
+			<-w.turn
+		}
+	}()
+	wake := time.NewTimer(time.Hour)
+	defer wake.Stop()
+	asked := ctx.Done()
+	for {
+		changed, now := w.lease.Changed(), time.Now()
+		s := m.next(now, w.lease.Until(), turn)
+		if m.proofs != proofs {
+			proofs = m.proofs
+			healthy()
+		}
+		if m.behind != behind {
+			behind = m.behind
+			w.report(behind)
+			if behind != nil {
+				w.logger.Warn("what is folded is not stored yet; trying again", "error", behind)
+			}
+		}
+		w.show(m)
+		if s.ended {
+			return s.err
+		}
+		if turn && !s.turn {
+			<-w.turn
+			turn = false
+		}
+		if s.begin != nil {
+			running = true
+			go func() { outcomes <- w.do(operating, s.begin) }()
+		}
+		wake.Stop()
+		if !s.wake.IsZero() {
+			wake.Reset(s.wake.Sub(now))
+		}
+		var in <-chan jetstream.Message
+		if s.read {
+			in = messages
+		}
+		var take chan<- struct{}
+		if s.turn && !turn {
+			take = w.turn
+		}
+		select {
+		case msg := <-in:
+			m.message(time.Now(), msg)
+		case take <- struct{}{}:
+			turn = true
+		case o := <-outcomes:
+			running = false
+			m.done(time.Now(), o)
+		case <-wake.C:
+		case <-changed:
+		case err := <-ended:
+			if ctx.Err() == nil {
+				return err
+			}
+			ended = nil
+		case <-asked:
+			asked = nil
+			m.stop(time.Now())
+		}
+	}
+}
+
+// do carries out an operation.
+func (w *worker[E, C]) do(ctx context.Context, o *operation) outcome {
+	switch {
+	case o.reject != nil:
+		return outcome{err: w.broker.Reject(ctx, o.reject)}
+	case o.commit != nil:
+		guard := o.commit.guard
+		if !fenced {
+			if e, err := w.bucket.Get(ctx, o.commit.puts[len(o.commit.puts)-1].Key); err == nil {
+				guard = e.Revision
+			}
+		}
+		revisions, err := w.bucket.Commit(ctx, o.commit.puts, guard)
+		if err != nil {
+			return outcome{err: err}
+		}
+		return outcome{revision: revisions[len(revisions)-1]}
+	case o.ask != nil:
+		ctx, cancel := context.WithTimeout(ctx, askTimeout)
+		defer cancel()
+		through, err := w.broker.EmptyThrough(ctx, w.log.Log, w.number, *o.ask)
+		return outcome{through: through, err: err}
+	}
+	entry, err := w.bucket.Get(ctx, o.confirm)
+	return outcome{entry: entry, err: err}
+}
+
+// show publishes how far the machine is.
+func (w *worker[E, C]) show(m *machine[E, C]) {
+	w.progress.folded.Store(m.partition.Sequence)
+	w.progress.pending.Store(m.pending)
+	w.progress.stored.Store(m.through)
 }
 
 // read passes on the partition's messages from a sequence on.

@@ -87,7 +87,8 @@ func checkStream(ctx context.Context, c *Checkpoint, now jetstream.State, stream
 }
 
 // loadSlots reads the slots. One that is older than the checkpoint lists it comes from a replica that lags and
-// is read again, from the leader. One that is newer was stored by the first part of a torn batch.
+// is read again, from the leader. One that is newer was stored by the first part of a torn batch; it is stored again
+// with the next batch, since another worker may have overwritten it after the replica saw it.
 func (p *Partition[E, C]) loadSlots(ctx context.Context, bucket Bucket) error {
 	entries, err := bucket.Load(ctx, jetstream.SlotKeys(p.Partition))
 	if err != nil {
@@ -119,7 +120,7 @@ func (p *Partition[E, C]) loadSlots(ctx context.Context, bucket Bucket) error {
 			return damaged(key, "it is not what the checkpoint lists: its digest differs")
 		}
 		p.slots[i] = s
-		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: digest(value)}
+		p.dirty[i] = s.Sequence > listed.sequence
 		p.due = min(p.due, p.log.due(s.Content))
 	}
 	for key := range values {

@@ -195,7 +195,7 @@ func (p *Partition[E, C]) Prepare(attempt string) Flush {
 		if !p.dirty[i] {
 			continue
 		}
-		s.Sequence = p.Sequence
+		s.Sequence = max(s.Sequence, p.Sequence) // it may be ahead: a torn batch has stored it
 		value := p.log.appendSlot(nil, s)
 		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: digest(value)}
 		f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.SlotKey(p.Partition, i), Value: value})

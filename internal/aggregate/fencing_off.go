@@ -1,0 +1,5 @@
+//go:build unfenced
+
+package aggregate
+
+const fenced = false
