@@ -1,0 +1,86 @@
+package partition
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// TestScale starts and ends workers one by one: each time the partitions are shared evenly again, only those that must
+// move do, and each is handed over within a second.
+func TestScale(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	var workers []*worker
+	for _, to := range []int{1, 4, 2, 8, 20, 3} {
+		for len(workers) != to {
+			before, moves := w.beginnings(), 0
+			if len(workers) < to {
+				workers = append(workers, w.join(nil))
+				moves = events.Partitions / len(workers) // what the new one is to have
+			} else {
+				moves = w.shares(workers[:1])[0]
+				workers[0].leave()
+				workers = workers[1:]
+			}
+			w.balanced(workers)
+			if got := w.beginnings() - before; got != moves {
+				t.Errorf("with %d workers %d partitions moved, not %d", len(workers), got, moves)
+			}
+		}
+		standby := max(0, to-events.Partitions)
+		w.until("not all others stand by in good health", func() (string, bool) {
+			idle, ill := 0, 0
+			for _, k := range workers {
+				idle += int(k.metric("standby", ""))
+				if k.healthNow() != nil {
+					ill++
+				}
+			}
+			return fmt.Sprintf("%d of %d, %d ill", idle, standby, ill), idle == standby && ill == 0
+		})
+	}
+	pauses := w.pauses(0)
+	if worst := pauses[len(pauses)-1]; worst > time.Second {
+		t.Errorf("a hand-over took %s", worst)
+	}
+	t.Logf("%d hand-overs, pauses:%s", len(pauses), describe(pauses))
+	for _, k := range workers {
+		k.leave()
+	}
+	if diff := cmp.Diff([]int{0, 0, 0}, w.shares(workers)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestKilled cuts a worker off for good: others serve what it had within 5 s.
+func TestKilled(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	workers := []*worker{w.join(nil), w.join(nil), w.join(nil), w.join(nil)}
+	w.balanced(workers)
+	before := w.beginnings()
+	killed := time.Now()
+	workers[0].line.cut()
+	workers[0].stop()
+	w.balanced(workers[1:])
+	var late []time.Duration
+	w.mu.Lock()
+	for _, s := range w.stints[before:] {
+		late = append(late, s.began.Sub(killed))
+	}
+	w.mu.Unlock()
+	if len(late) != events.Partitions/4 {
+		t.Errorf("%d partitions moved, not %d", len(late), events.Partitions/4)
+	}
+	for _, d := range late {
+		if d > 5*time.Second {
+			t.Errorf("a partition was served again %s after its worker was killed", d)
+		}
+	}
+	t.Logf("served again after:%s", describe(late))
+}
