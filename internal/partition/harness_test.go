@@ -327,6 +327,41 @@ func (w *world) beginnings() int {
 	return len(w.stints)
 }
 
+// began returns how long after an instant each stint from a given one on began, the least first.
+func (w *world) began(from int, since time.Time) (all []time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.stints[from:] {
+		all = append(all, s.began.Sub(since))
+	}
+	slices.Sort(all)
+	return all
+}
+
+// healthy waits until all workers say that they take part.
+func (w *world) healthy(workers []*worker) {
+	w.Helper()
+	for _, k := range workers {
+		w.until("a worker is not healthy", func() (string, bool) {
+			err := k.healthNow()
+			return fmt.Sprint(err), err == nil
+		})
+	}
+}
+
+// keys returns the keys that are in the bucket.
+func (w *world) keys() (keys []string) {
+	w.Helper()
+	entries, err := w.client.Bucket(jetstream.Workers).Load(w.Context(), jetstream.AllKeys)
+	if err != nil {
+		w.Fatal(err)
+	}
+	for _, e := range entries {
+		keys = append(keys, e.Key)
+	}
+	return keys
+}
+
 // pauses returns, for each stint that followed another of its partition, how long the partition went without: from when
 // the one was asked to end, or could be held no longer, until the other began.
 func (w *world) pauses(from int) []time.Duration {

@@ -22,12 +22,16 @@ func (m *Membership) attend(ctx context.Context, left <-chan struct{}, posts cha
 	}
 	var pause backoff
 	leaving := ctx.Done()
+	var last time.Time // until when others count on us
 	due := time.NewTimer(0)
 	defer due.Stop()
 	for {
 		select {
 		case <-left:
-			if err := key.release(writing); err != nil {
+			// Not for longer than it takes to expire by itself.
+			bounded, cancel := context.WithDeadline(writing, last)
+			defer cancel()
+			if err := key.release(bounded); err != nil {
 				m.Logger.Debug("our member key could not be deleted; it expires", "error", err)
 			}
 			return
@@ -43,7 +47,8 @@ func (m *Membership) attend(ctx context.Context, left <-chan struct{}, posts cha
 			continue
 		}
 		pause.reset()
-		post(posts, attendance{until: m.until(sent)})
+		last = m.until(sent)
+		post(posts, attendance{until: last})
 		due.Reset(time.Until(sent.Add(m.TTL / renewals)))
 	}
 }

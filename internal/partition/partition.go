@@ -123,7 +123,7 @@ func New(o Options) (*Membership, error) {
 }
 
 // Run takes part until ctx is done. Then it says that it leaves, hands over every partition, all at once, and returns nil.
-// That takes as long as the slowest Serve, and if NATS does not answer, at most a TTL more.
+// That takes as long as the slowest Serve, and if NATS does not answer, at most one and a half TTLs more.
 func (m *Membership) Run(ctx context.Context) error {
 	views, attendances := make(chan view, 1), make(chan attendance, 1)
 	left := make(chan struct{})

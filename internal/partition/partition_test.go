@@ -56,31 +56,3 @@ func TestScale(t *testing.T) {
 		t.Error(diff)
 	}
 }
-
-// TestKilled cuts a worker off for good: others serve what it had within 5 s.
-func TestKilled(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	workers := []*worker{w.join(nil), w.join(nil), w.join(nil), w.join(nil)}
-	w.balanced(workers)
-	before := w.beginnings()
-	killed := time.Now()
-	workers[0].line.cut()
-	workers[0].stop()
-	w.balanced(workers[1:])
-	var late []time.Duration
-	w.mu.Lock()
-	for _, s := range w.stints[before:] {
-		late = append(late, s.began.Sub(killed))
-	}
-	w.mu.Unlock()
-	if len(late) != events.Partitions/4 {
-		t.Errorf("%d partitions moved, not %d", len(late), events.Partitions/4)
-	}
-	for _, d := range late {
-		if d > 5*time.Second {
-			t.Errorf("a partition was served again %s after its worker was killed", d)
-		}
-	}
-	t.Logf("served again after:%s", describe(late))
-}
