@@ -1,12 +1,14 @@
 // Package aggregate is the service that folds the logs into the buckets.
 //
-// It serves every partition of both logs, each by a worker of its own (worker.go): load the partition as it was
-// last stored, read the stream from there on, fold, and store what has changed at intervals that adapt to the
-// load. No acknowledgement of a message is ever a record of progress: the checkpoint is, and it is stored in
-// one batch with what it stands for. So a worker may die at any moment and another goes on.
+// It serves the partitions that it has a lease of (package partition), each log's by a worker of its own (worker.go): load
+// the partition as it was last stored, read the stream from there on, fold, and store what has changed at intervals that
+// adapt to the load. What a worker does when is decided by a machine without I/O or clock (machine.go). No acknowledgement
+// of a message is ever a record of progress: the checkpoint is, and it is stored in one batch with what it stands for. So a
+// worker may die at any moment and another goes on.
 //
-// One process owns all partitions. Two at once do no harm, since a checkpoint's revision lets one of them win
-// each time and the other loads again; but they only stand in each other's way.
+// Any number of processes may run, from one to as many as there are partitions, and more that stand by. The leases only keep
+// them out of each other's way: if two believe that they own a partition, the checkpoint's revision lets one of them win
+// each time, and the other loads again.
 package aggregate
 
 import (
@@ -14,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +25,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -51,23 +56,26 @@ type Options struct {
 	Health *service.Health
 	// Logger is required.
 	Logger *slog.Logger
+	// Worker is how this process is known to the others; the zero Worker means partition.ThisProcess with the version
+	// of the program.
+	Worker partition.Worker
 }
 
 // Checks are the names under which the service reports to its Health.
-var Checks = []string{"aggregator.nats", "aggregator.streams", "aggregator.partitions"}
+var Checks = []string{"aggregator.nats", "aggregator.streams", "aggregator.membership", "aggregator.partitions"}
 
 // Service folds all partitions of both logs. It is made by New and run once.
 type Service struct {
 	Options
 	client  *jetstream.Client
 	metrics *metrics
-	process string // tells this process's attempts to store from others'
 	ready   chan struct{}
 
-	attempts atomic.Uint64 // to store; with process, each has a name of its own
+	attempts   atomic.Uint64 // to store; with the worker's ID, each has a name of its own
+	holds, poh [events.Partitions]progress
 
 	mu      sync.Mutex
-	serving map[string]error // by partition: nil = it is served, else why not
+	serving map[string]error // by partition that is ours: nil = it is served, else why not
 }
 
 // New returns a service that does nothing yet.
@@ -95,6 +103,9 @@ func New(o Options) (*Service, error) {
 			return nil, fmt.Errorf("aggregate: %w", err)
 		}
 	}
+	if o.Worker == (partition.Worker{}) {
+		o.Worker = partition.ThisProcess(service.ReadBuild().Version)
+	}
 	client, err := jetstream.New(o.Conn)
 	if err != nil {
 		return nil, fmt.Errorf("aggregate: %w", err)
@@ -104,7 +115,7 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("aggregate: %w", err)
 	}
 	return &Service{
-		Options: o, client: client, metrics: m, process: newProcessName(),
+		Options: o, client: client, metrics: m,
 		ready: make(chan struct{}), serving: map[string]error{},
 	}, nil
 }
@@ -125,37 +136,47 @@ func (s *Service) Run(ctx context.Context) error {
 	}
 	s.Health.Set("aggregator.streams", nil)
 	close(s.ready)
-	s.Logger.Info("serving", "component", "aggregator", "partitions", events.Partitions, "policy", policy.Map())
-	for _, log := range jetstream.Logs() {
-		for i := range events.Partitions {
-			s.serving[partitionName(log.Stream, i)] = errLoading
-		}
+	s.tellHealth() // nothing is ours yet
+	members, err := partition.New(partition.Options{
+		Bucket: s.client.Bucket(jetstream.Workers), Worker: s.Worker, Registry: s.Registry, Logger: s.Logger.With("component", "aggregator"),
+		Health: func(err error) { s.Health.Set("aggregator.membership", err) },
+		Status: s.status,
+		Serve:  s.server(policy),
+	})
+	if err != nil {
+		return fmt.Errorf("aggregate: %w", err)
 	}
-	// Which partitions a process serves is decided here and nowhere below: leases will do it.
-	var workers sync.WaitGroup
-	startAll(ctx, s, &workers, state.Holds, policy)
-	startAll(ctx, s, &workers, state.PoH, policy)
-	workers.Add(1)
-	go func() {
-		defer workers.Done()
-		s.watchConnection(ctx)
-	}()
-	workers.Wait()
-	return nil
+	s.Logger.Info("taking part", "component", "aggregator", "worker", s.Worker.ID, "policy", policy.Map())
+	var watching sync.WaitGroup
+	watching.Go(func() { s.watchConnection(ctx) })
+	err = members.Run(ctx)
+	watching.Wait()
+	return err
 }
 
-// startAll starts a worker for every partition of a log. They store their batches one after the other: a bucket's
-// stream takes one batch at a time.
-func startAll[E, C any](ctx context.Context, s *Service, workers *sync.WaitGroup, log *state.Log[E, C], policy *state.Policy) {
-	turn := make(chan struct{}, 1)
-	for i := range events.Partitions {
-		w := newWorker(s, log, policy, i, forever{}, turn)
-		workers.Add(1)
-		go func() {
-			defer workers.Done()
-			w.run(ctx)
-		}()
+// server returns what serves a partition, that of both logs, while the lease of it is held. All that store into one bucket
+// do so one after the other: a bucket's stream takes one batch at a time.
+func (s *Service) server(policy *state.Policy) func(context.Context, *partition.Lease) {
+	holds, nodes := make(chan struct{}, 1), make(chan struct{}, 1)
+	return func(ctx context.Context, l *partition.Lease) {
+		var both sync.WaitGroup
+		both.Go(func() { newWorker(s, state.Holds, policy, l.Partition(), l, holds).run(ctx) })
+		both.Go(func() { newWorker(s, state.PoH, policy, l.Partition(), l, nodes).run(ctx) })
+		both.Wait()
 	}
+}
+
+// status tells the other workers how far a partition has come.
+func (s *Service) status(p int) partition.Status {
+	return partition.Status{Holds: s.progressOf(jetstream.Holds, p).status(), PoH: s.progressOf(jetstream.PoH, p).status()}
+}
+
+// progressOf returns where a partition's worker notes how far it is.
+func (s *Service) progressOf(log jetstream.Log, p int) *progress {
+	if log == jetstream.Holds {
+		return &s.holds[p]
+	}
+	return &s.poh[p]
 }
 
 // prepare makes what is missing and returns the policy that is in force. It tries until NATS answers.
@@ -215,14 +236,26 @@ func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
 // errLoading is why a partition is not served before it has been loaded.
 var errLoading = errors.New("loading")
 
-// report says whether a partition is served, and tells Health.
+// report says whether a partition that is ours is served, and tells Health.
 func (s *Service) report(name string, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.serving[name] = err
+	s.tellHealth()
+}
+
+// release says that a partition is ours no more.
+func (s *Service) release(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.serving, name)
+	s.tellHealth()
+}
+
+func (s *Service) tellHealth() {
 	var all []error
-	for name, err := range s.serving {
-		if err != nil {
+	for _, name := range slices.Sorted(maps.Keys(s.serving)) {
+		if err := s.serving[name]; err != nil {
 			all = append(all, fmt.Errorf("%s: %w", name, err))
 		}
 	}
@@ -250,8 +283,3 @@ func (s *Service) watchConnection(ctx context.Context) {
 func partitionName(stream string, partition int) string {
 	return fmt.Sprintf("%s/%d", stream, partition)
 }
-
-type forever struct{}
-
-func (forever) Until() time.Time         { return time.Now().Add(time.Hour) }
-func (forever) Changed() <-chan struct{} { return nil }

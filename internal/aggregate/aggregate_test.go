@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 
 	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/service"
@@ -596,14 +597,21 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.wait("the partition goes on from a stream that was made again", func() bool {
-		select {
-		case <-done:
-			return true
-		default:
-			return false
+		var m dto.Metric
+		if err := w.metrics.stopped.Write(&m); err != nil {
+			t.Fatal(err)
 		}
+		return m.GetGauge().GetValue() == 1
 	})
+	cancel()
+	<-done
 }
+
+// forever is a lease that is always held.
+type forever struct{}
+
+func (forever) Until() time.Time         { return time.Now().Add(time.Hour) }
+func (forever) Changed() <-chan struct{} { return nil }
 
 // hanging is a bucket whose commits neither succeed nor fail until they are given up.
 type hanging struct {

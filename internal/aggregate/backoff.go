@@ -2,8 +2,7 @@ package aggregate
 
 import (
 	"context"
-	"crypto/rand"
-	mrand "math/rand/v2"
+	"math/rand/v2"
 	"time"
 )
 
@@ -18,7 +17,7 @@ const (
 	lastPause  = 2500 * time.Millisecond
 )
 
-func newBackoff() *backoff { return &backoff{firstPause, mrand.N[time.Duration]} }
+func newBackoff() *backoff { return &backoff{firstPause, rand.N[time.Duration]} }
 
 // reset makes the next pause short again.
 func (b *backoff) reset() { b.next = firstPause }
@@ -41,6 +40,3 @@ func (b *backoff) sleep(ctx context.Context) bool {
 		return false
 	}
 }
-
-// newProcessName returns a name that no other process has.
-func newProcessName() string { return rand.Text() }

@@ -77,6 +77,13 @@ func (m *metrics) partition(stream string, number int) *partitionMetrics {
 	}
 }
 
+// release forgets what is only true of a partition that is ours.
+func (m *metrics) release(stream string, number int) {
+	p := []string{stream, strconv.Itoa(number)}
+	m.pending.DeleteLabelValues(p...)
+	m.stopped.DeleteLabelValues(p...)
+}
+
 // prepared takes note of a batch that was encoded.
 func (m *partitionMetrics) prepared(f state.Flush, age time.Duration) {
 	size := 0

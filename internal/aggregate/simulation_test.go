@@ -174,7 +174,9 @@ func (w *world) fault(percent int, name string) bool {
 	return true
 }
 
-func (w *world) delay(most time.Duration) time.Duration { return time.Duration(w.rand.Int64N(int64(most))) }
+func (w *world) delay(most time.Duration) time.Duration {
+	return time.Duration(w.rand.Int64N(int64(most)))
+}
 
 func (w *world) violated(format string, args ...any) {
 	if w.wrong == nil {

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 )
@@ -56,8 +57,9 @@ type worker[E, C any] struct {
 	metrics  *partitionMetrics
 	logger   *slog.Logger
 	limits   limits
-	confirm  time.Duration
-	progress progress
+	confirm  time.Duration // for how long a partition must be found unfit
+	progress *progress
+	released func() // says that the partition is another's to report on
 }
 
 const (
@@ -71,23 +73,31 @@ const (
 // progress is how far a worker is, for others to look at.
 type progress struct{ folded, stored, pending atomic.Uint64 }
 
+func (p *progress) status() partition.LogStatus {
+	return partition.LogStatus{Folded: p.folded.Load(), Stored: p.stored.Load(), Pending: p.pending.Load()}
+}
+
 func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy, number int, held lease, turn chan struct{}) *worker[E, C] {
 	name := partitionName(log.Stream, number)
 	return &worker[E, C]{
 		log: log, policy: policy, number: number,
 		broker: s.client, bucket: s.client.Bucket(log.Bucket), lease: held, turn: turn,
-		attempts: func() string { return s.process + "-" + strconv.FormatUint(s.attempts.Add(1), 10) },
+		attempts: func() string { return s.Worker.ID + "-" + strconv.FormatUint(s.attempts.Add(1), 10) },
 		report:   func(err error) { s.report(name, err) },
 		metrics:  s.metrics.partition(log.Stream, number),
 		logger:   s.Logger.With("component", "aggregator", "stream", log.Stream, "partition", number),
 		limits:   limits{staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval, unstored: s.MaxUnstored},
 		confirm:  confirmStop,
+		progress: s.progressOf(log.Log, number),
+		released: func() { s.release(name); s.metrics.release(log.Stream, number) },
 	}
 }
 
-// run serves the partition until ctx is done, loading it again after whatever went wrong. It returns early only
-// where going on would be wrong.
+// run serves the partition until ctx is done, loading it again after whatever went wrong; where going on would be wrong
+// it does nothing any more but to say so.
 func (w *worker[E, C]) run(ctx context.Context) {
+	defer w.released()
+	w.report(errLoading)
 	wait := newBackoff()
 	var unfit time.Time // since when; the zero time = it is not
 	for ctx.Err() == nil {
@@ -108,6 +118,7 @@ func (w *worker[E, C]) run(ctx context.Context) {
 		default:
 			w.metrics.stopped.Set(1)
 			w.logger.Error("the partition stops: it cannot go on without an operator's decision", "error", err)
+			<-ctx.Done()
 			return
 		}
 		wait.sleep(ctx)
