@@ -17,12 +17,13 @@ func main() { os.Exit(service.Main(run)) }
 
 // commands are the subcommands with their flags.
 type commands struct {
-	Up     up        `cmd:"" help:"Run everything in one process, on a NATS server of its own."`
-	Demo   demo      `cmd:"" help:"Run everything in a fresh folder, import the bundled log, show the result."`
-	Import importing `cmd:"" help:"Import files of events: each line once, however often it is run."`
-	Top    top       `cmd:"" help:"Show the holders with the highest scores."`
-	Stats  stats     `cmd:"" help:"Show totals."`
-	Holder holder    `cmd:"" help:"Show one holder."`
+	Up      up        `cmd:"" help:"Run everything in one process, on a NATS server of its own."`
+	Demo    demo      `cmd:"" help:"Run everything in a fresh folder, import the bundled log, show the result."`
+	Import  importing `cmd:"" help:"Import files of events: each line once, however often it is run."`
+	Top     top       `cmd:"" help:"Show the holders with the highest scores."`
+	Stats   stats     `cmd:"" help:"Show totals."`
+	Holder  holder    `cmd:"" help:"Show one holder."`
+	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	service.LogFlags
 }
 
@@ -46,7 +47,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, logFlags: c.LogFlags}
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
-		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run,
+		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "workers": c.Workers.run,
 	}
 	name, _, _ := strings.Cut(command, " ")
 	switch err := byName[name](ctx, s); {

@@ -70,9 +70,9 @@ type memberRecord struct {
 	Leaving bool `json:"leaving"` // hands over what it has and takes nothing more
 }
 
-// leaseRecord is the value of a lease's key.
-type leaseRecord struct {
-	Owner string    `json:"owner"`
+// Tenancy is who has a partition, and how far it has come: the value of a lease's key.
+type Tenancy struct {
+	Owner string    `json:"owner"` // a worker's ID
 	Since time.Time `json:"since"` // when the owner took it, by the owner's clock, UTC
 	Status
 }
@@ -83,7 +83,7 @@ func leaseKey(partition int) string { return leasePrefix + strconv.Itoa(partitio
 
 func (r memberRecord) encode() []byte { return encode(r) }
 
-func (r leaseRecord) encode() []byte { return encode(r) }
+func (r Tenancy) encode() []byte { return encode(r) }
 
 func encode(record any) []byte {
 	value, err := json.Marshal(record)
@@ -110,7 +110,7 @@ func decodeMember(key string, value []byte) (memberRecord, error) {
 }
 
 // decodeLease reads a lease's value and the partition in its key. It takes just what encode writes.
-func decodeLease(key string, value []byte) (partition int, r leaseRecord, err error) {
+func decodeLease(key string, value []byte) (partition int, r Tenancy, err error) {
 	partition, err = leasePartition(key)
 	if err == nil {
 		err = decode(value, &r, func() []byte { return r.encode() })
@@ -119,7 +119,7 @@ func decodeLease(key string, value []byte) (partition int, r leaseRecord, err er
 		err = Worker{ID: r.Owner}.validate()
 	}
 	if err != nil {
-		return 0, leaseRecord{}, fmt.Errorf("key %s: not a lease: %w", key, err)
+		return 0, Tenancy{}, fmt.Errorf("key %s: not a lease: %w", key, err)
 	}
 	return partition, r, nil
 }

@@ -10,7 +10,7 @@ import (
 
 var (
 	exampleMember = memberRecord{Worker: Worker{ID: "ABC", Host: "a", PID: 7, Version: "v1.0.0", Started: time.Unix(1767225600, 0).UTC()}}
-	exampleLease  = leaseRecord{Owner: "ABC", Since: time.Unix(1767225600, 0).UTC(), Status: Status{Holds: LogStatus{Folded: 9, Stored: 8, Pending: 1}}}
+	exampleLease  = Tenancy{Owner: "ABC", Since: time.Unix(1767225600, 0).UTC(), Status: Status{Holds: LogStatus{Folded: 9, Stored: 8, Pending: 1}}}
 )
 
 const (

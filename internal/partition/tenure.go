@@ -20,7 +20,7 @@ func (m *Membership) newTenure(partition int, cancel context.CancelFunc) *tenure
 	return &tenure{m: m, lease: newLease(partition), cancel: cancel, claim: claim{
 		bucket: m.Bucket, key: leaseKey(partition), ttl: m.TTL,
 		value: func() []byte {
-			return leaseRecord{Owner: m.Worker.ID, Since: since, Status: m.Status(partition)}.encode()
+			return Tenancy{Owner: m.Worker.ID, Since: since, Status: m.Status(partition)}.encode()
 		},
 		ours: func(value []byte) bool {
 			_, r, err := decodeLease(leaseKey(partition), value)

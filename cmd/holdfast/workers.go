@@ -1,0 +1,118 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/city-chain/holdfast/internal/partition"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+// workers shows the aggregators and who has which partition.
+type workers struct {
+	Partitions bool `help:"Show the partitions rather than the workers."`
+	JSON       bool `name:"json" help:"Show both, as JSON."`
+	service.NATSFlags
+}
+
+func (k *workers) run(ctx context.Context, s *session) error {
+	roster, err := k.survey(ctx, s)
+	switch {
+	case errors.Is(err, jetstream.ErrNoStream):
+		return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+	case roster.Workers == nil:
+		return err
+	case len(roster.Workers) == 0 && err == nil:
+		return errors.New("no aggregator is running: start one or more; each needs only to be told where NATS is")
+	case k.JSON:
+		return errors.Join(json.NewEncoder(s.stdout).Encode(roster), err)
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	if k.Partitions {
+		showPartitions(w, roster)
+	} else {
+		showWorkers(w, roster)
+	}
+	return errors.Join(w.Flush(), err)
+}
+
+// survey asks NATS.
+func (k *workers) survey(ctx context.Context, s *session) (partition.Roster, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	nc, err := jetstream.Connect(ctx, k.Options("holdfast-workers", s.logFlags.Logger(s.stderr)))
+	if errors.Is(err, nats.ErrNoServers) {
+		return partition.Roster{}, fmt.Errorf("%w (is NATS running? --nats says where)", err)
+	}
+	if err != nil {
+		return partition.Roster{}, err
+	}
+	defer nc.Close()
+	client, err := jetstream.New(nc)
+	if err != nil {
+		return partition.Roster{}, err
+	}
+	return partition.Survey(ctx, client.Bucket(jetstream.Workers))
+}
+
+// showWorkers shows a line for each worker.
+func showWorkers(w io.Writer, r partition.Roster) {
+	fmt.Fprintln(w, "worker\thost/pid\tversion\tup since\tpartitions\tlag HOLDS\tlag POH\tstate")
+	for _, k := range r.Workers {
+		at, since := "-", "-"
+		if k.State != partition.Gone {
+			at, since = fmt.Sprintf("%s/%d", shown(k.Host), k.PID), instant(k.Started)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%s\n", short(k.ID), at, orDash(shown(k.Version)), since, len(k.Partitions), k.Lag.Holds, k.Lag.PoH, k.State)
+	}
+	fmt.Fprintf(w, "partitions without an owner: %s\n", list(r.Unowned))
+}
+
+// showPartitions shows a line for each partition.
+func showPartitions(w io.Writer, r partition.Roster) {
+	fmt.Fprintln(w, "partition\towner\tsince\tlag HOLDS\tlag POH")
+	owned := r.Partitions
+	for n := range len(r.Partitions) + len(r.Unowned) {
+		if len(owned) == 0 || owned[0].Partition != n {
+			fmt.Fprintf(w, "%d\tnobody\t-\t-\t-\n", n)
+			continue
+		}
+		h := owned[0]
+		owned = owned[1:]
+		fmt.Fprintf(w, "%d\t%s\t%s\t%d\t%d\n", n, short(h.Owner), instant(h.Since), h.Holds.Pending, h.PoH.Pending)
+	}
+}
+
+// short is as much of a worker's ID as tells it from the others.
+func short(id string) string { return id[:min(len(id), 8)] }
+
+func instant(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// list is a list of numbers: "1, 2", or "none".
+func list(numbers []int) string {
+	if len(numbers) == 0 {
+		return "none"
+	}
+	var all []string
+	for _, n := range numbers {
+		all = append(all, strconv.Itoa(n))
+	}
+	return strings.Join(all, ", ")
+}

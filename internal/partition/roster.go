@@ -1,0 +1,119 @@
+package partition
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// State is what a worker does.
+type State string
+
+// The states of a worker.
+const (
+	Serving State = "serving" // it has partitions
+	Standby State = "standby" // it has none, and takes over when it is needed
+	Leaving State = "leaving" // it hands over what it has, and ends
+	Gone    State = "gone"    // it says no more that it is there, and its leases are about to expire
+)
+
+// Roster is who takes part and who has which partition, as of one moment. It marshals to JSON.
+type Roster struct {
+	Workers    []Participant `json:"workers"`    // those that started first come first
+	Partitions []Holding     `json:"partitions"` // those that have an owner, by number
+	Unowned    []int         `json:"unowned"`    // the others, by number
+}
+
+// Participant is a worker in a Roster. Of one that is Gone, only the ID is known.
+type Participant struct {
+	Worker
+	State      State `json:"state"`
+	Partitions []int `json:"partitions"` // what it has, by number
+	Lag        Lag   `json:"lag"`        // the sum over them
+}
+
+// Lag is how many messages wait to be folded, as their partitions' owners last said, which is when they renewed their
+// leases.
+type Lag struct {
+	Holds uint64 `json:"HOLDS"`
+	PoH   uint64 `json:"POH"`
+}
+
+// Holding is a partition that has an owner.
+type Holding struct {
+	Partition int `json:"partition"`
+	Tenancy
+}
+
+// Loader reads a bucket; see [jetstream.Bucket].
+type Loader interface {
+	Load(ctx context.Context, filter string) ([]jetstream.Entry, error)
+}
+
+// Survey reads the members and leases from the bucket [jetstream.Workers]. If there are keys that it cannot read, it returns
+// all others, and an error that names them.
+func Survey(ctx context.Context, bucket Loader) (Roster, error) {
+	entries, err := bucket.Load(ctx, jetstream.AllKeys)
+	if err != nil {
+		return Roster{}, err
+	}
+	r := Roster{Workers: []Participant{}, Partitions: []Holding{}, Unowned: []int{}}
+	var errs []error
+	workers := map[string]*Participant{}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Key, leasePrefix) {
+			n, lease, err := decodeLease(e.Key, e.Value)
+			if err == nil {
+				r.Partitions = append(r.Partitions, Holding{n, lease})
+			}
+			errs = append(errs, err)
+			continue
+		}
+		member, err := decodeMember(e.Key, e.Value)
+		if err == nil {
+			workers[member.ID] = newParticipant(member)
+		}
+		errs = append(errs, err)
+	}
+	slices.SortFunc(r.Partitions, func(a, b Holding) int { return cmp.Compare(a.Partition, b.Partition) })
+	for _, h := range r.Partitions {
+		if workers[h.Owner] == nil {
+			workers[h.Owner] = &Participant{Worker: Worker{ID: h.Owner}, State: Gone}
+		}
+		workers[h.Owner].add(h)
+	}
+	for _, w := range workers {
+		r.Workers = append(r.Workers, *w)
+	}
+	slices.SortFunc(r.Workers, func(a, b Participant) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	for n := range events.Partitions {
+		if !slices.ContainsFunc(r.Partitions, func(h Holding) bool { return h.Partition == n }) {
+			r.Unowned = append(r.Unowned, n)
+		}
+	}
+	return r, errors.Join(errs...)
+}
+
+func newParticipant(m memberRecord) *Participant {
+	state := Standby
+	if m.Leaving {
+		state = Leaving
+	}
+	return &Participant{Worker: m.Worker, State: state, Partitions: []int{}}
+}
+
+func (p *Participant) add(h Holding) {
+	if p.State == Standby {
+		p.State = Serving
+	}
+	p.Partitions = append(p.Partitions, h.Partition)
+	p.Lag.Holds += h.Holds.Pending
+	p.Lag.PoH += h.PoH.Pending
+}
