@@ -40,6 +40,16 @@ type object struct {
 	policy map[string]string // nil: not declared
 }
 
+// Streams returns the names of all streams that [Client.Apply] makes, those that
+// buckets are kept in included, in the order of creation.
+func Streams() []string {
+	var names []string
+	for _, o := range (Declaration{}).objects() {
+		names = append(names, o.config.Name)
+	}
+	return names
+}
+
 // objects returns everything that is declared, in the order of creation.
 func (d Declaration) objects() []object {
 	var all []object

@@ -24,6 +24,7 @@ type commands struct {
 	Stats   stats     `cmd:"" help:"Show totals."`
 	Holder  holder    `cmd:"" help:"Show one holder."`
 	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
+	Bench   benchmark `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 	service.LogFlags
 }
 
@@ -47,7 +48,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, logFlags: c.LogFlags}
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
-		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "workers": c.Workers.run,
+		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run,
+		"workers": c.Workers.run, "bench": c.Bench.run,
 	}
 	name, _, _ := strings.Cut(command, " ")
 	switch err := byName[name](ctx, s); {

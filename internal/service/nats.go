@@ -14,6 +14,11 @@ import (
 type NATSFlags struct {
 	// URL is one server's address or several, separated by commas: nats://, tls:// or ws://, host and port.
 	URL string `name:"nats" help:"NATS servers, separated by commas." default:"nats://127.0.0.1:4222" group:"NATS:"`
+	NATSLogin
+}
+
+// NATSLogin says as whom to connect to NATS, and whom to trust.
+type NATSLogin struct {
 	// Creds is the path of a credentials file (JWT and NKey seed); empty means none.
 	Creds string `name:"nats-creds" help:"Credentials file (JWT and key) to log in with." placeholder:"FILE" group:"NATS:"`
 	// CA is the path of a PEM file with the authorities to trust instead of the system's; empty means the system's.
@@ -24,7 +29,7 @@ type NATSFlags struct {
 }
 
 // Validate is called by [Parse].
-func (f NATSFlags) Validate() error {
+func (f NATSLogin) Validate() error {
 	if (f.Cert == "") != (f.Key == "") {
 		return errors.New("--nats-cert and --nats-key belong together: give both or neither")
 	}

@@ -152,7 +152,7 @@ func (l *lane[E]) form() jetstream.Header {
 	c, o := &l.publisher.codec, &l.publisher.options
 	list := l.work.rest()
 	size, n := envelopeOverhead, 0
-	for n < min(len(list), events.MaxBatch) {
+	for n < min(len(list), o.MaxBatch) {
 		size += c.bound(&list[n])
 		if n > 0 && size > l.maxBytes {
 			break

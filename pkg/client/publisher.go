@@ -41,6 +41,8 @@ type PublisherOptions struct {
 	MaxPending int
 	// MaxBatchBytes bounds an envelope, 4 KiB to 1 KiB below [jetstream.MaxMessage]; 0 means DefaultMaxBatchBytes.
 	MaxBatchBytes int
+	// MaxBatch bounds how many events an envelope has, 1 to [events.MaxBatch]; 0 means events.MaxBatch.
+	MaxBatch int
 	// DrainTimeout is how long [Publisher.Run] goes on with what is queued when it is told to stop; 0 means
 	// DefaultDrainTimeout.
 	DrainTimeout time.Duration
@@ -75,6 +77,9 @@ func (o *PublisherOptions) complete() error {
 	if o.MaxBatchBytes == 0 {
 		o.MaxBatchBytes = DefaultMaxBatchBytes
 	}
+	if o.MaxBatch == 0 {
+		o.MaxBatch = events.MaxBatch
+	}
 	if o.DrainTimeout == 0 {
 		o.DrainTimeout = DefaultDrainTimeout
 	}
@@ -89,6 +94,8 @@ func (o *PublisherOptions) complete() error {
 		return fmt.Errorf("MaxPending is %d: it must be positive", o.MaxPending)
 	case o.MaxBatchBytes < minBatchBytes || o.MaxBatchBytes > maxBatchBytes:
 		return fmt.Errorf("MaxBatchBytes is %d: it must be %d to %d", o.MaxBatchBytes, minBatchBytes, maxBatchBytes)
+	case o.MaxBatch < 1 || o.MaxBatch > events.MaxBatch:
+		return fmt.Errorf("MaxBatch is %d: it must be 1 to %d", o.MaxBatch, events.MaxBatch)
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("DrainTimeout is %v: it must be positive", o.DrainTimeout)
 	}

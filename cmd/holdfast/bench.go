@@ -1,0 +1,179 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/bench"
+	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// benchmark measures the pipeline on a server of its own, or on the user's.
+type benchmark struct {
+	Holders  int           `help:"How many holders there are." default:"100000"`
+	Events   int           `help:"How many events each round publishes." default:"2000000"`
+	Envelope int           `help:"How many events a message may carry, of both; the more, the less is left for JetStream to do." default:"256"`
+	Rounds   int           `help:"How many times the pipeline and raw JetStream take turns; the medians count." default:"3"`
+	Rate     int           `help:"Publish so many events a second instead, and measure how long they take to be in the bucket." placeholder:"N"`
+	Duration time.Duration `help:"How long all of it may take; rounds that do not fit are left out." default:"1m"`
+	JSON     bool          `name:"json" help:"Show the result as one JSON object."`
+	Sync     string        `help:"When the server of its own has its writes on disk: ${enum}." enum:"always,default" default:"always"`
+	Store    string        `help:"Folder to keep that server's data in meanwhile (default: the system's for temporary files)." type:"existingdir" placeholder:"DIR"`
+	URL      string        `name:"nats" help:"Measure on these NATS servers, separated by commas, rather than on one of its own. It takes an account in which no pipeline lives, and leaves nothing behind." placeholder:"URL" group:"NATS:"`
+	service.NATSLogin
+}
+
+// Validate is called when the flags are parsed.
+func (b *benchmark) Validate() error {
+	if b.Envelope > events.MaxBatch {
+		return fmt.Errorf("--envelope=%d: it is at most %d", b.Envelope, events.MaxBatch)
+	}
+	for name, n := range map[string]int{"envelope": b.Envelope, "holders": b.Holders, "events": b.Events, "rounds": b.Rounds} {
+		if n < 1 {
+			return fmt.Errorf("--%s=%d: it is 1 or more", name, n)
+		}
+	}
+	if b.Rate < 0 || b.Duration <= 0 {
+		return fmt.Errorf("--rate=%d --duration=%s: neither is negative, and the duration is not 0", b.Rate, b.Duration)
+	}
+	return b.NATSLogin.Validate()
+}
+
+// syncDefault is NATS's default for how long an acknowledged write may wait for its fsync.
+const syncDefault = 2 * time.Minute
+
+func (b *benchmark) run(ctx context.Context, s *session) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, fmt.Errorf("--duration=%s is over: give it more, or fewer --events: %w", b.Duration, context.DeadlineExceeded))
+	defer cancel()
+	flags := s.logFlags
+	if flags.LogLevel == "info" {
+		flags.LogLevel = "warn" // this command's output is for people
+	}
+	logger := flags.Logger(s.stderr)
+	o := bench.Options{
+		Holders: b.Holders, Events: b.Events, Envelope: b.Envelope, Rounds: b.Rounds, Rate: b.Rate,
+		Aggregate: func(ctx context.Context, nc *nats.Conn) error {
+			a, err := aggregate.New(aggregate.Options{
+				Conn: nc, Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
+			})
+			if err != nil {
+				return err
+			}
+			return a.Run(ctx)
+		},
+	}
+	sync := "as the server is configured"
+	if b.URL != "" {
+		servers := service.NATSFlags{URL: b.URL, NATSLogin: b.NATSLogin}
+		o.Connect = func(ctx context.Context, name string) (*nats.Conn, error) {
+			return jetstream.Connect(ctx, servers.Options(name, logger))
+		}
+	} else {
+		sync = b.Sync
+		server, stop, err := b.startServer(ctx)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, stop()) }()
+		o.Connect = func(ctx context.Context, name string) (*nats.Conn, error) {
+			return jetstream.Connect(ctx, jetstream.Options{InProcess: server, Name: name, Logger: logger})
+		}
+	}
+	if b.Rate > 0 {
+		return b.staleness(ctx, s, o, sync)
+	}
+	return b.throughput(ctx, s, o, sync)
+}
+
+// startServer starts a server in a temporary folder; stop removes both.
+func (b *benchmark) startServer(ctx context.Context) (_ *embedded.Server, stop func() error, err error) {
+	folder, err := os.MkdirTemp(b.Store, "holdfast-bench-")
+	if err != nil {
+		return nil, nil, err
+	}
+	o := embedded.Options{StoreDir: folder}
+	if b.Sync == "default" {
+		o.SyncInterval = syncDefault
+	}
+	server, err := embedded.New(o)
+	if err == nil {
+		err = server.Start(ctx)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, os.RemoveAll(folder))
+	}
+	return server, func() error {
+		bounded, cancel := context.WithTimeout(context.Background(), service.DefaultDrainTimeout)
+		defer cancel()
+		return errors.Join(server.Stop(bounded), os.RemoveAll(folder))
+	}, nil
+}
+
+func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options, sync string) error {
+	if !b.JSON {
+		fmt.Fprintf(s.stdout, "%d events by %d holders a round, until they are in the bucket; then the same envelopes by raw JetStream. Sync: %s.\n", o.Events, o.Holders, sync)
+		n := 0
+		o.Progress = func(r bench.Round) {
+			n++
+			fmt.Fprintf(s.stdout, "  round %d: %9.0f events/s; raw %9.0f events/s\n", n, r.EventsPerSecond, r.RawEventsPerSecond)
+		}
+	}
+	r, err := bench.Throughput(ctx, o)
+	if err != nil {
+		return err
+	}
+	if b.JSON {
+		return show(s, struct {
+			*bench.ThroughputResult
+			Sync string `json:"sync"`
+		}{r, sync})
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "events/s\t%.0f\n", r.EventsPerSecond)
+	fmt.Fprintf(w, "raw JetStream, events/s\t%.0f\n", r.RawEventsPerSecond)
+	fmt.Fprintf(w, "ratio\t%.2f\n", r.Ratio)
+	fmt.Fprintf(w, "envelope\t%.0f events, %.0f bytes\n", r.EventsPerEnvelope, r.BytesPerEnvelope)
+	fmt.Fprintf(w, "on\t%s\n", r.Machine)
+	return w.Flush()
+}
+
+func (b *benchmark) staleness(ctx context.Context, s *session, o bench.Options, sync string) error {
+	if !b.JSON {
+		fmt.Fprintf(s.stdout, "%d events by %d holders, %d a second, until they are in the bucket. Sync: %s.\n", o.Events, o.Holders, o.Rate, sync)
+	}
+	r, err := bench.Staleness(ctx, o)
+	if err != nil {
+		return err
+	}
+	if b.JSON {
+		return show(s, struct {
+			*bench.StalenessResult
+			Sync string `json:"sync"`
+		}{r, sync})
+	}
+	w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintf(w, "events/s\t%.0f\n", r.EventsPerSecond)
+	fmt.Fprintf(w, "staleness, seconds\t%.3f (median), %.3f (99 %%), %.3f (all)\n", r.P50, r.P99, r.Max)
+	fmt.Fprintf(w, "checkpoints\t%d\n", r.Checkpoints)
+	fmt.Fprintf(w, "on\t%s\n", r.Machine)
+	return w.Flush()
+}
+
+// show shows a result as JSON.
+func show(s *session, result any) error {
+	encoder := json.NewEncoder(s.stdout)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(result)
+}
