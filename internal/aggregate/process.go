@@ -34,22 +34,22 @@ func (f Flags) Validate() error {
 // Main runs an aggregator with its own connection, health and metrics until ctx is done.
 func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Logger) error {
 	registry := service.NewRegistry()
-	log = log.With("component", "aggregator")
+	own := log.With("component", "aggregator") // the service adds that itself
 	health := service.NewHealth(Checks...)
-	group := service.NewGroup(service.GroupOptions{Logger: log})
+	group := service.NewGroup(service.GroupOptions{Logger: own})
 	if f.Listen != "" {
 		mux := http.NewServeMux()
 		mux.HandleFunc("GET /healthz", health.ServeAlive)
 		mux.HandleFunc("GET /readyz", health.ServeReady)
 		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: log})
+		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: own})
 		if err != nil {
 			return err
 		}
 		group.Add("http", server)
 	}
 	group.Add("aggregator", service.RunFunc(func(ctx context.Context) error {
-		nc, err := servers.Connect(ctx, "holdfast-aggregator", log, func(err error) { health.Set("aggregator.nats", err) })
+		nc, err := servers.Connect(ctx, "holdfast-aggregator", own, func(err error) { health.Set("aggregator.nats", err) })
 		if err != nil {
 			return err
 		}
