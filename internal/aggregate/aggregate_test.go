@@ -515,7 +515,7 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 	go func() { done <- service.Run(ctx) }()
 	s.wait("no partition says that its stream was made again", func() bool {
 		err := o.Health.Err()
-		return err != nil && strings.Contains(err.Error(), "belongs to something else")
+		return err != nil && strings.Contains(err.Error(), "belongs to something else") && strings.Contains(err.Error(), "delete the bucket")
 	})
 	s.publish(jetstream.PoH.Subject("holder-1"), []byte(`{"kind":"gc","node":"holder-1","type":"minor"}`))
 	place := events.PlaceOf("holder-1").Partition

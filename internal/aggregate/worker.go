@@ -3,6 +3,7 @@ package aggregate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync/atomic"
@@ -105,6 +106,9 @@ func (w *worker[E, C]) run(ctx context.Context) {
 		if err == nil {
 			return
 		}
+		if r := remedy(err); r != "" {
+			err = fmt.Errorf("%w (%s)", err, fmt.Sprintf(r, w.log.Stream, w.log.Bucket))
+		}
 		w.report(err)
 		switch {
 		case !stopping(err):
@@ -125,15 +129,30 @@ func (w *worker[E, C]) run(ctx context.Context) {
 	}
 }
 
-// stopping tells whether an error says that the state and the stream do not belong together any more, or that
-// something can never be stored.
-func stopping(err error) bool {
-	for _, fatal := range []error{state.ErrDamaged, state.ErrForeign, jetstream.ErrTrimmed, jetstream.ErrStreamChanged, jetstream.ErrTooLarge} {
-		if errors.Is(err, fatal) {
-			return true
+// remedies are the errors that say that the state and the stream do not belong together any more, or that something can
+// never be stored, and what an operator can do about each. Their first argument is the stream, the second the bucket.
+var remedies = []struct {
+	err    error
+	remedy string
+}{
+	{state.ErrForeign, "put the stream %[1]s back that the bucket %[2]s was folded from; or, to begin anew with the present one, stop the aggregators, delete the bucket, start them"},
+	{jetstream.ErrStreamChanged, "put the stream %[1]s back as it was; or, to begin anew with what it has now, stop the aggregators, delete the bucket %[2]s, start them"},
+	{jetstream.ErrTrimmed, "restore the first messages of the stream %[1]s; or, to begin anew with what is left, stop the aggregators, delete the bucket %[2]s, start them"},
+	{state.ErrDamaged, "stop the aggregators, delete the bucket %[2]s, start them: the stream %[1]s still has everything"},
+	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers to at least 1 MiB, and start the aggregators again"},
+}
+
+// stopping tells whether an error is one that only an operator can do something about.
+func stopping(err error) bool { return remedy(err) != "" }
+
+// remedy returns what an operator can do about an error, if that is what it needs.
+func remedy(err error) string {
+	for _, r := range remedies {
+		if errors.Is(err, r.err) {
+			return r.remedy
 		}
 	}
-	return false
+	return ""
 }
 
 // serve loads the partition and drives a machine with it, until ctx is done (what is folded is stored, and nil returned) or
