@@ -12,6 +12,7 @@ import (
 	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/ingest"
+	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -68,6 +69,16 @@ func (p *pipeline) connect(ctx context.Context, name string) (*nats.Conn, error)
 	return jetstream.Connect(ctx, jetstream.Options{InProcess: p.server, Name: name, Logger: p.logger})
 }
 
+// clearLeases makes an end of the leases that a pipeline has left behind which was killed. The server has just started, for
+// this process alone.
+func (p *pipeline) clearLeases(ctx context.Context, nc *nats.Conn) error {
+	client, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	return partition.Clear(ctx, client.Bucket(jetstream.Workers))
+}
+
 func (p *pipeline) run(ctx context.Context) error {
 	registry := service.NewRegistry()
 	var connections [3]*nats.Conn
@@ -78,6 +89,9 @@ func (p *pipeline) run(ctx context.Context) error {
 		}
 		defer nc.Close()
 		connections[i] = nc
+	}
+	if err := p.clearLeases(ctx, connections[0]); err != nil {
+		return err
 	}
 	aggregator, err := aggregate.New(aggregate.Options{
 		Conn: connections[0], Policy: p.policy, Registry: registry, Health: p.health, Logger: p.logger,

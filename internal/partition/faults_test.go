@@ -276,3 +276,23 @@ func TestNew(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// Clear ends all leases at once; who is there all the same takes part again.
+func TestClear(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	if err := Clear(t.Context(), w.client.Bucket("NO_SUCH_BUCKET")); err != nil {
+		t.Errorf("a bucket that does not exist: %v", err)
+	}
+	dead := w.join(nil)
+	w.balanced([]*worker{dead})
+	dead.line.cut()
+	if err := Clear(t.Context(), w.client.Bucket(jetstream.Workers)); err != nil {
+		t.Fatal(err)
+	}
+	if keys := w.keys(); len(keys) > 0 {
+		t.Errorf("still there: %v", keys)
+	}
+	dead.line.mend()
+	w.balanced([]*worker{dead})
+}
