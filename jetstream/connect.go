@@ -34,9 +34,10 @@ type Options struct {
 
 	Name string // how the server's monitoring calls the connection
 
-	Credentials string // file with a user's JWT and key; empty means none
-	CA          string // file with the certificates (PEM) to trust; empty means the system's
-	Cert, Key   string // files with the client's certificate and key (PEM); both or neither
+	User, Password string // for addresses that hold none; both or neither
+	Credentials    string // file with a user's JWT and key; empty means none
+	CA             string // file with the certificates (PEM) to trust; empty means the system's
+	Cert, Key      string // files with the client's certificate and key (PEM); both or neither
 
 	// InboxPrefix is the first tokens of the subjects that answers come to, for
 	// accounts that may subscribe to nothing else; empty means _INBOX.
@@ -104,6 +105,9 @@ func (o Options) natsOptions() ([]nats.Option, error) {
 	options = append(options, logTo(logger)...)
 	if o.InProcess != nil {
 		options = append(options, nats.InProcessServer(o.InProcess))
+	}
+	if o.User != "" {
+		options = append(options, nats.UserInfo(o.User, o.Password))
 	}
 	if o.Credentials != "" {
 		options = append(options, nats.UserCredentials(o.Credentials))

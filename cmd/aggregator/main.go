@@ -17,10 +17,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		aggregate.Flags
 		service.NATSFlags
 		service.LogFlags
+		service.HealthCheckFlag
 	}
 	const description = "Folds the events of the streams HOLDS and POH into their buckets, exactly once. Makes the streams and buckets that are missing."
 	if _, code, ok := service.Parse("aggregator", description, &cli, args, stdout, stderr); !ok {
 		return code
+	}
+	if cli.HealthCheck {
+		return service.CheckHealth(ctx, cli.Listen, stderr)
 	}
 	log := cli.Logger(stderr)
 	err := aggregate.Main(ctx, cli.Flags, cli.NATSFlags, log)

@@ -20,10 +20,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		MetricsSeries int    `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000"`
 		service.LogFlags
 		service.NATSFlags
+		service.HealthCheckFlag
 	}
 	_, code, ok := service.Parse("exporter", "Serves scores, rankings and metrics from the state in NATS.", &cli, args, stdout, stderr)
 	if !ok {
 		return code
+	}
+	if cli.HealthCheck {
+		return service.CheckHealth(ctx, cli.Listen, stderr)
 	}
 	log := cli.Logger(stderr)
 	exporter, err := export.New(export.Options{

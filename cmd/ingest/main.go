@@ -24,6 +24,7 @@ type flags struct {
 
 	service.LogFlags
 	service.NATSFlags
+	service.HealthCheckFlag
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
@@ -32,6 +33,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	_, code, ok := service.Parse(name, "Takes events over HTTP and puts them into the streams.", &cli, args, stdout, stderr)
 	if !ok {
 		return code
+	}
+	if cli.HealthCheck {
+		return service.CheckHealth(ctx, cli.Listen, stderr)
 	}
 	log := cli.Logger(stderr)
 	s, err := ingest.New(ingest.Options{

@@ -19,6 +19,9 @@ type NATSFlags struct {
 
 // NATSLogin says as whom to connect to NATS, and whom to trust.
 type NATSLogin struct {
+	// User and Password are what to log in with where an address has none; both or neither.
+	User     string `name:"nats-user" help:"User to log in as." group:"NATS:"`
+	Password string `name:"nats-password" help:"Password of --nats-user. In the environment or a file it is out of the list of processes." group:"NATS:"`
 	// Creds is the path of a credentials file (JWT and NKey seed); empty means none.
 	Creds string `name:"nats-creds" help:"Credentials file (JWT and key) to log in with." placeholder:"FILE" group:"NATS:"`
 	// CA is the path of a PEM file with the authorities to trust instead of the system's; empty means the system's.
@@ -26,10 +29,15 @@ type NATSLogin struct {
 	// Cert and Key are the paths of this client's own certificate and its key in PEM; both or neither.
 	Cert string `name:"nats-cert" help:"PEM file of our own certificate, where the servers ask for one; with --nats-key." placeholder:"FILE" group:"NATS:"`
 	Key  string `name:"nats-key" help:"PEM file of the key to --nats-cert." placeholder:"FILE" group:"NATS:"`
+	// InboxPrefix is the first tokens of the subjects that answers come to; empty means _INBOX.
+	InboxPrefix string `name:"nats-inbox-prefix" help:"Subject below which answers come, for users that may subscribe to no other (default: _INBOX)." placeholder:"SUBJECT" group:"NATS:"`
 }
 
 // Validate is called by [Parse].
 func (f NATSLogin) Validate() error {
+	if (f.User == "") != (f.Password == "") {
+		return errors.New("--nats-user and --nats-password belong together: give both or neither")
+	}
 	if (f.Cert == "") != (f.Key == "") {
 		return errors.New("--nats-cert and --nats-key belong together: give both or neither")
 	}
@@ -38,7 +46,10 @@ func (f NATSLogin) Validate() error {
 
 // Options returns how to connect as the flags say, under a name that the server's monitoring shows.
 func (f NATSFlags) Options(name string, logger *slog.Logger) jetstream.Options {
-	return jetstream.Options{URL: f.URL, Name: name, Credentials: f.Creds, CA: f.CA, Cert: f.Cert, Key: f.Key, Logger: logger}
+	return jetstream.Options{
+		URL: f.URL, Name: name, User: f.User, Password: f.Password, Credentials: f.Creds, CA: f.CA, Cert: f.Cert, Key: f.Key,
+		InboxPrefix: f.InboxPrefix, Logger: logger,
+	}
 }
 
 // Connect connects to NATS. If no server answers it says so, once, in the log and to waiting, and goes on trying until one
