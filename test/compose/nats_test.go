@@ -1,0 +1,234 @@
+package compose
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/export"
+	"github.com/city-chain/holdfast/internal/ingest"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+// natsConfig is the configuration of the servers in the compose file.
+const natsConfig = "../../deploy/compose/nats-server.conf"
+
+// environment gives the test what the compose file gives to a NATS server: every user's password is its name.
+func environment(t *testing.T) {
+	t.Helper()
+	for _, user := range []string{"routes", "producer", "ingest", "aggregator", "exporter", "operator"} {
+		t.Setenv(strings.ToUpper(user)+"_PASSWORD", `"`+user+`"`)
+	}
+	t.Setenv("SERVER_NAME", "nats-1")
+	t.Setenv("ROUTES", `["nats://routes:routes@nats-1:6222"]`)
+}
+
+// The server itself accepts every configuration file that we ship, as nats-server -t -c does.
+func TestNATSConfigurations(t *testing.T) {
+	environment(t)
+	files, err := filepath.Glob("../../deploy/*.conf")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no configuration under deploy: %v", err)
+	}
+	for _, file := range append(files, natsConfig) {
+		options, err := server.ConfigureOptions(flag.NewFlagSet("nats-server", flag.ContinueOnError), []string{"-t", "-c", file}, nil, nil, nil)
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		if !options.JetStream || !options.SyncAlways {
+			t.Errorf("%s: JetStream %t, sync always %t", file, options.JetStream, options.SyncAlways)
+		}
+	}
+}
+
+// startServer starts one server with the cluster's users, alone and on free ports.
+func startServer(t *testing.T) (url string) {
+	t.Helper()
+	environment(t)
+	options, err := server.ProcessConfigFile(natsConfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.Cluster, options.Routes = server.ClusterOpts{}, nil
+	options.Host, options.Port, options.HTTPPort, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, 0, t.TempDir()
+	options.NoSigs, options.NoLog = true, true
+	s, err := server.NewServer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server does not start")
+	}
+	return s.ClientURL()
+}
+
+func TestRights(t *testing.T) {
+	checkRights(t, startServer(t), true)
+}
+
+// Every service gets by on what its user may do: it works, and the server has nothing to complain of.
+func TestServicesWithinTheirRights(t *testing.T) {
+	url := startServer(t)
+	log := new(lockedBuffer)
+	logger := slog.New(slog.NewTextHandler(log, nil))
+	as := func(user string) service.NATSFlags {
+		return service.NATSFlags{URL: url, User: user, Password: user, InboxPrefix: "_INBOX_" + user}
+	}
+	nc, err := jetstream.Connect(t.Context(), jetstream.Options{URL: url, User: "operator", Password: "operator"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	operator, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	taking, err := ingest.New(ingest.Options{Listen: "127.0.0.1:0", NATS: as("ingest"), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	showing, err := export.New(export.Options{Listen: "127.0.0.1:0", NATS: as("exporter"), Logger: logger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	for name, run := range map[string]func(context.Context) error{
+		"ingest": taking.Run, "exporter": showing.Run,
+		"aggregator": func(ctx context.Context) error {
+			return aggregate.Main(ctx, aggregate.Flags{MaxStaleness: time.Second}, as("aggregator"), logger)
+		},
+	} {
+		running.Go(func() {
+			if err := run(ctx); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	stopAll := sync.OnceFunc(func() { stop(); running.Wait() })
+	defer stopAll()
+
+	await(t, "ingest is ready", func() error { return taking.Err() })
+	post(t, "http://"+taking.Addr()+"/hold", hold("alice", 2, 60))
+	post(t, "http://"+taking.Addr()+"/release", `{"token_id":"gold","holder_id":"nobody","end":1700000000}`) // refused by the fold
+	await(t, "alice has her score", func() error { return scoreIs("http://"+showing.Addr(), "alice", "120") })
+	await(t, "the refused event is in REJECTED", func() error {
+		_, err := operator.Message(ctx, jetstream.Rejected, 1)
+		return err
+	})
+	stopAll()
+	if complaint := log.lines("ermissions"); complaint != "" {
+		t.Errorf("the server refused something:\n%s", complaint)
+	}
+}
+
+// hold is a hold of gold from 1700000000 on, for so many seconds.
+func hold(holder string, weight, seconds int) string {
+	return fmt.Sprintf(`{"token_id":"gold","holder_id":%q,"start":1700000000,"end":%d,"weight":%d}`, holder, 1700000000+seconds, weight)
+}
+
+// post sends an event that must be accepted.
+func post(t *testing.T, url, body string) {
+	t.Helper()
+	answer, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if text, _ := io.ReadAll(answer.Body); answer.StatusCode != http.StatusOK {
+		t.Fatalf("POST %s: %s: %s", url, answer.Status, text)
+	}
+}
+
+// scoreIs asks an exporter for a holder's score.
+func scoreIs(exporter, holder, want string) error {
+	var answer struct {
+		Score string `json:"score_exact"`
+	}
+	if err := get(exporter+"/holders/"+holder, &answer); err != nil {
+		return err
+	}
+	if answer.Score != want {
+		return fmt.Errorf("the score of %s is %q, want %s", holder, answer.Score, want)
+	}
+	return nil
+}
+
+// get reads a JSON answer with status 200.
+func get(url string, into any) error {
+	answer, err := http.Get(url)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(answer.Body)
+	switch {
+	case err != nil:
+		return err
+	case answer.StatusCode != http.StatusOK:
+		return fmt.Errorf("GET %s: %s: %s", url, answer.Status, text)
+	}
+	return json.Unmarshal(text, into)
+}
+
+// patience bounds every wait.
+const patience = 90 * time.Second
+
+// await waits until a condition has no complaint any more.
+func await(t *testing.T, what string, condition func() error) {
+	t.Helper()
+	begin := time.Now()
+	for {
+		err := condition()
+		if err == nil {
+			t.Logf("%s, after %v", what, time.Since(begin).Round(time.Second/10))
+			return
+		}
+		if time.Since(begin) > patience {
+			t.Fatalf("waited in vain until %s: %v", what, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+// lockedBuffer is a log that goroutines write.
+type lockedBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer // guarded by mu
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.text.Write(p)
+}
+
+// lines returns the lines that have a text in them.
+func (b *lockedBuffer) lines(with string) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var found strings.Builder
+	for line := range strings.Lines(b.text.String()) {
+		if strings.Contains(line, with) {
+			found.WriteString(line)
+		}
+	}
+	return found.String()
+}
