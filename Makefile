@@ -38,6 +38,10 @@ bench: ## run all benchmarks
 fuzz: ## run each fuzz target for FUZZTIME (10s)
 	.ci/run fuzz
 
+.PHONY: compose
+compose: ## bring docker-compose.yml up on an engine of its own, break it, compare (Linux, root)
+	.ci/run compose
+
 .PHONY: ci
 ci: ## everything that must hold before a change goes in
 	.ci/run

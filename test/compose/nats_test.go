@@ -91,15 +91,6 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	as := func(user string) service.NATSFlags {
 		return service.NATSFlags{URL: url, User: user, Password: user, InboxPrefix: "_INBOX_" + user}
 	}
-	nc, err := jetstream.Connect(t.Context(), jetstream.Options{URL: url, User: "operator", Password: "operator"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer nc.Close()
-	operator, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	taking, err := ingest.New(ingest.Options{Listen: "127.0.0.1:0", NATS: as("ingest"), Logger: logger})
 	if err != nil {
 		t.Fatal(err)
@@ -108,6 +99,7 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	operator, producer := connect(t, as("operator")), connect(t, as("producer"))
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{
@@ -133,10 +125,29 @@ func TestServicesWithinTheirRights(t *testing.T) {
 		_, err := operator.Message(ctx, jetstream.Rejected, 1)
 		return err
 	})
+	if _, err := producer.Publish(ctx, jetstream.Holds.Subject("bob"), nil, []byte(hold("bob", 3, 10))); err != nil {
+		t.Error(err)
+	}
+	await(t, "bob has the score that a producer gave him", func() error { return scoreIs("http://"+showing.Addr(), "bob", "30") })
 	stopAll()
 	if complaint := log.lines("ermissions"); complaint != "" {
 		t.Errorf("the server refused something:\n%s", complaint)
 	}
+}
+
+// connect returns a connection, closed when the test ends.
+func connect(t *testing.T, as service.NATSFlags) *jetstream.Client {
+	t.Helper()
+	nc, err := jetstream.Connect(t.Context(), as.Options(t.Name(), nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	c, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // hold is a hold of gold from 1700000000 on, for so many seconds.
