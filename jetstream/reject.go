@@ -1,11 +1,13 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -55,8 +57,13 @@ func (r Rejection) Subject() string {
 }
 
 // Reject stores rejections in the stream REJECTED, each once: what is there
-// already is left as it is, and counts as stored. So after any error, also
-// ErrUnknownOutcome, it is right to call Reject with the same rejections again.
+// already is left as it is, and counts as stored. So after any error but
+// ErrStreamChanged, also ErrUnknownOutcome, it is right to call Reject with the
+// same rejections again, and several callers may do so at once.
+//
+// ErrStreamChanged says that another event's rejection stands in the place of
+// one of these: the stream that they are of was made again, and REJECTED still
+// has what was refused of the old one. Those before it are stored.
 //
 // Reason, Detail and Producer lose what a header cannot hold: control
 // characters become blanks, and 1,024 bytes are kept.
@@ -87,11 +94,61 @@ func (c *Client) rejectBatch(ctx context.Context, rejections []Rejection) error 
 		return err
 	}
 	for _, r := range rejections {
-		if _, err := c.publish(ctx, r.message()); err != nil && !errors.Is(err, ErrConflict) {
+		_, err := c.publish(ctx, r.message())
+		if errors.Is(err, ErrConflict) {
+			err = c.confirmStored(ctx, r)
+		}
+		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// confirmStored looks whether what stands in the place of a rejection is that
+// rejection, after a conflict said that something does. If nothing is there,
+// the conflict was with another's write that is still under way, and may fail.
+//
+// Detail is not compared: another version of the program may word it otherwise.
+func (c *Client) confirmStored(ctx context.Context, r Rejection) error {
+	m, err := c.RejectionMessage(ctx, r.Subject())
+	if errors.Is(err, ErrSequenceNotFound) {
+		return fmt.Errorf("%w: another write of %s is under way", ErrNotStored, r.Subject())
+	}
+	if err != nil {
+		return err
+	}
+	want := r.message()
+	same := bytes.Equal(m.Data, want.Data)
+	for _, name := range []string{reasonHeader, producerHeader, omittedHeader} {
+		same = same && m.Header.Get(name) == want.Header.Get(name)
+	}
+	if !same {
+		return fmt.Errorf("%w: %s is taken by another event, refused at %s, so the stream %s was made again and %s is of the old one: "+
+			"keep a copy of the stream %s if it is wanted, delete it and the bucket %s, and start the aggregator, which makes them again",
+			ErrStreamChanged, r.Subject(), m.Time.Format(time.RFC3339), r.Stream, Rejected, Rejected, Retries)
+	}
+	return nil
+}
+
+// RejectionMessage returns the message of a rejection by its subject (see
+// [Rejection.Subject]), from the leader, or ErrSequenceNotFound if there is none.
+func (c *Client) RejectionMessage(ctx context.Context, subject string) (Message, error) {
+	m, err := c.message(ctx, Rejected, messageRequest{LastBySubject: subject})
+	if err != nil {
+		return Message{}, fmt.Errorf("read %s: %w", subject, err)
+	}
+	return m, nil
+}
+
+// RejectedSequences returns the sequences of the first and the last message of
+// the stream REJECTED, as its leader knows them; first > last if it has none.
+func (c *Client) RejectedSequences(ctx context.Context) (first, last uint64, err error) {
+	info, err := c.streamInfo(ctx, Rejected, "")
+	if err != nil {
+		return 0, 0, fmt.Errorf("state of stream %s: %w", Rejected, err)
+	}
+	return max(info.State.FirstSeq, 1), info.State.LastSeq, nil
 }
 
 func (r Rejection) message() *nats.Msg {

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 
 	"github.com/city-chain/holdfast/jetstream"
 )
@@ -62,6 +65,174 @@ func TestRejectOnce(t *testing.T) {
 	}
 	if err := c.Reject(ctx, nil); err != nil {
 		t.Errorf("nothing: %v", err)
+	}
+}
+
+// someRejections returns as many as are stored in several batches.
+func someRejections(n int) []jetstream.Rejection {
+	all := make([]jetstream.Rejection, n)
+	for i := range all {
+		all[i] = jetstream.Rejection{Stream: "HOLDS", Sequence: uint64(1 + i/7), Index: i % 7, Reason: "weight", Detail: "why", Producer: "till", Event: fmt.Append(nil, "event", i)}
+	}
+	return all
+}
+
+// Several at once store the same, from different places on.
+func TestRejectAtOnce(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s, c := declared(t)
+	all := someRejections(600)
+	var writers sync.WaitGroup
+	for i := range 3 {
+		other := s.client()
+		writers.Go(func() {
+			for _, part := range [][]jetstream.Rejection{all[i*100 : i*100+150], all} {
+				for {
+					err := other.Reject(ctx, part)
+					if err == nil {
+						break
+					}
+					if !errors.Is(err, jetstream.ErrNotStored) {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	writers.Wait()
+	got := map[string]jetstream.Rejection{}
+	for _, r := range rejected(ctx, t, c, len(all)) {
+		got[r.Subject()] = r
+	}
+	for _, r := range all {
+		if diff := cmp.Diff(r, got[r.Subject()]); diff != "" {
+			t.Fatalf("stored (-want +got):\n%s", diff)
+		}
+	}
+}
+
+// The connection is cut when some are stored and the answer is lost; the
+// worker, or the next one, repeats them all.
+func TestRejectUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	s, direct := declared(t)
+	p := startProxy(t, s.listen)
+	c := connect(t, p.url())
+	all := someRejections(400)
+	p.setDeaf(true)
+	failed := make(chan error, 1)
+	go func() { failed <- c.Reject(ctx, all) }()
+	until(t, "the first batch is stored", func() bool {
+		_, last, err := direct.RejectedSequences(ctx)
+		return err == nil && last > 0
+	})
+	p.cut()
+	if err := <-failed; !errors.Is(err, jetstream.ErrUnknownOutcome) {
+		t.Errorf("got %v, want ErrUnknownOutcome", err)
+	}
+	p.setDeaf(false)
+	until(t, "the client is back", func() bool {
+		err := c.Reject(ctx, all)
+		if err != nil && !errors.Is(err, jetstream.ErrNotStored) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	if diff := cmp.Diff(all, rejected(ctx, t, direct, len(all))); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
+// A stream that was made again begins its sequences anew. What was refused of
+// the old one is not taken for what is refused of the new one.
+func TestRejectOfAnotherStream(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, c := declared(t)
+	old := jetstream.Rejection{Stream: "HOLDS", Sequence: 1, Reason: "weight", Detail: "why", Producer: "till", Event: []byte("event")}
+	if err := c.Reject(ctx, []jetstream.Rejection{old}); err != nil {
+		t.Fatal(err)
+	}
+	worded := old
+	worded.Detail = "in other words"
+	if err := c.Reject(ctx, []jetstream.Rejection{worded}); err != nil {
+		t.Errorf("the same, worded otherwise: %v", err)
+	}
+	for name, change := range map[string]func(*jetstream.Rejection){
+		"event":    func(r *jetstream.Rejection) { r.Event = []byte("another") },
+		"reason":   func(r *jetstream.Rejection) { r.Reason = "start_ahead" },
+		"producer": func(r *jetstream.Rejection) { r.Producer = "" },
+		"omitted":  func(r *jetstream.Rejection) { r.Event = make([]byte, jetstream.MaxMessage) },
+	} {
+		another := old
+		change(&another)
+		err := c.Reject(ctx, []jetstream.Rejection{another, {Stream: "HOLDS", Sequence: 2}})
+		if !errors.Is(err, jetstream.ErrStreamChanged) || !strings.Contains(err.Error(), "rejected.HOLDS.1.0") {
+			t.Errorf("another %s: %v, want ErrStreamChanged", name, err)
+		}
+	}
+	if diff := cmp.Diff([]jetstream.Rejection{old}, rejected(ctx, t, c, 1)); diff != "" {
+		t.Errorf("stored (-want +got):\n%s", diff)
+	}
+}
+
+// A conflict with a write that is still under way says nothing of its outcome:
+// the rejection may be neither's in the end.
+func TestRejectWhileAnotherIsUnderWay(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	plain, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain.Start()
+	t.Cleanup(func() { plain.Shutdown(); plain.WaitForShutdown() })
+	if !plain.ReadyForConnections(patience) {
+		t.Fatal("the server does not start")
+	}
+	c := connect(t, plain.ClientURL())
+	answer := func(subject, with string) {
+		if _, err := c.Conn().Subscribe(subject, func(m *nats.Msg) { _ = m.Respond([]byte(with)) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	answer("rejected.>", `{"error":{"code":400,"err_code":10164,"description":"wrong last sequence"}}`)
+	answer("$JS.API.STREAM.MSG.GET.REJECTED", `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`)
+	if err := c.Reject(ctx, someRejections(1)); !errors.Is(err, jetstream.ErrNotStored) {
+		t.Errorf("got %v, want ErrNotStored", err)
+	}
+}
+
+func TestReadOneRejection(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, c := declared(t)
+	if first, last, err := c.RejectedSequences(ctx); err != nil || first <= last {
+		t.Errorf("of an empty stream: %d to %d, %v", first, last, err)
+	}
+	all := someRejections(3)
+	if err := c.Reject(ctx, all); err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.RejectionMessage(ctx, all[1].Subject())
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := jetstream.ParseRejection(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all[1], one); diff != "" || m.Sequence != 2 || m.Time.IsZero() {
+		t.Errorf("message %d of %v (-want +got):\n%s", m.Sequence, m.Time, diff)
+	}
+	if _, err := c.RejectionMessage(ctx, "rejected.HOLDS.99.0"); !errors.Is(err, jetstream.ErrSequenceNotFound) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if first, last, err := c.RejectedSequences(ctx); err != nil || first != 1 || last != 3 {
+		t.Errorf("%d to %d, %v", first, last, err)
 	}
 }
 
