@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"strings"
 
 	"github.com/city-chain/holdfast/internal/service"
 )
@@ -25,6 +24,8 @@ type commands struct {
 	Holder  holder    `cmd:"" help:"Show one holder."`
 	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Bench   benchmark `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
+
+	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
 	service.LogFlags
 }
 
@@ -50,13 +51,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run,
 		"workers": c.Workers.run, "bench": c.Bench.run,
+		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
-	name, _, _ := strings.Cut(command, " ")
-	switch err := byName[name](ctx, s); {
+	switch err := byName[command](ctx, s); {
 	case err == nil:
 		return service.ExitOK
 	case !errors.Is(err, errSaid):
-		fmt.Fprintf(stderr, "holdfast %s: %v\n", name, err)
+		fmt.Fprintf(stderr, "holdfast %s: %v\n", command, err)
 	}
 	return service.ExitFailure
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/jetstream"
 )
 
 // patienceOfScripts is how long a script waits for anything, on a slow machine too.
@@ -30,6 +31,7 @@ func TestMain(m *testing.M) {
 //	                        (and the addresses $NATS_AT, $INGEST_AT and $EXPORTER_AT)
 //	down                    end it as Ctrl-C would, and expect that it ends well (Windows: kill it)
 //	nats                    a NATS server without streams, at $NATS
+//	publish SUBJECT TEXT    publish a message to the stream of that subject, at $NATS
 //	exits CODE COMMAND...   run a command and expect its exit code
 //	await REGEXP COMMAND... run a command again and again until it succeeds and its standard output matches
 //	empty DIR               expect a folder with nothing in it
@@ -46,12 +48,13 @@ func TestScripts(t *testing.T) {
 			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up":    scriptUp,
-			"down":  scriptDown,
-			"nats":  scriptNATS,
-			"exits": scriptExits,
-			"await": scriptAwait,
-			"empty": scriptEmpty,
+			"up":      scriptUp,
+			"down":    scriptDown,
+			"nats":    scriptNATS,
+			"publish": scriptPublish,
+			"exits":   scriptExits,
+			"await":   scriptAwait,
+			"empty":   scriptEmpty,
 		},
 	})
 }
@@ -74,6 +77,22 @@ func scriptNATS(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	})
 	ts.Setenv("NATS", server.URL())
+}
+
+// scriptPublish publishes what a producer would.
+func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: publish SUBJECT TEXT")
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), patienceOfScripts)
+	defer cancel()
+	nc, err := jetstream.Connect(bounded, jetstream.Options{URL: ts.Getenv("NATS")})
+	ts.Check(err)
+	defer nc.Close()
+	client, err := jetstream.New(nc)
+	ts.Check(err)
+	_, err = client.Publish(bounded, args[0], nil, []byte(args[1]))
+	ts.Check(err)
 }
 
 // scriptExits runs a command and looks at its exit code, where "! exec" would take any but 0.

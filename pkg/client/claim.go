@@ -70,7 +70,7 @@ func claim(ctx context.Context, c *jetstream.Client, prefix string, ttl time.Dur
 	}
 	for i := range maxNames {
 		n := &NameClaim{Name: prefix + "-" + strconv.Itoa(i+1), bucket: c.Bucket(jetstream.Producers), value: value, ttl: ttl}
-		if err := (events.Origin{Producer: n.Name, First: 1}).Validate(); err != nil {
+		if err := checkProducer(n.Name); err != nil {
 			return nil, fmt.Errorf("claim a name: %w", err)
 		}
 		err := n.create(ctx)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -27,8 +28,8 @@ const minBatchBytes = 4 << 10
 
 // PublisherOptions configure a [Publisher].
 type PublisherOptions struct {
-	// Producer is the name under which events are numbered, an id in the sense of pkg/events. Empty means that nobody
-	// numbers them: they are then delivered at least once, and once only as far as the stream's memory of message ids
+	// Producer is the name under which events are numbered, an id in the sense of pkg/events that does not begin with
+	// [events.ReservedProducers]. Empty means that nobody numbers them: they are then delivered at least once, and once only as far as the stream's memory of message ids
 	// reaches (two minutes). No two processes may use a name and epoch at the same time; see [Claim].
 	Producer string
 	// Epoch tells the claims of the name apart. The fold refuses what comes under a lower epoch than it has seen.
@@ -67,7 +68,7 @@ func (o *PublisherOptions) complete() error {
 		return errors.New("an epoch or numbers without a producer: name it, or leave them out")
 	}
 	if o.Producer != "" {
-		if err := (events.Origin{Producer: o.Producer, Epoch: o.Epoch, First: 1}).Validate(); err != nil {
+		if err := checkProducer(o.Producer); err != nil {
 			return err
 		}
 	}
@@ -100,6 +101,14 @@ func (o *PublisherOptions) complete() error {
 		return fmt.Errorf("DrainTimeout is %v: it must be positive", o.DrainTimeout)
 	}
 	return nil
+}
+
+// checkProducer refuses a name that no producer may have.
+func checkProducer(name string) error {
+	if strings.HasPrefix(name, events.ReservedProducers) {
+		return fmt.Errorf("the producer's name %q is reserved: names that begin with %q are Holdfast's own", name, events.ReservedProducers)
+	}
+	return events.Origin{Producer: name, First: 1}.Validate()
 }
 
 // Publisher publishes the events of one producer to one log: holds, releases and balances to [jetstream.Holds], Proof of

@@ -18,6 +18,11 @@ const Version = 1
 // MaxBatch is the largest number of events in an envelope.
 const MaxBatch = 65536
 
+// ReservedProducers begins the names of producers that are Holdfast's own, such as the one that sends refused events again. Who
+// numbers events under such a name takes numbers that are not theirs to give: the fold would take events for folded
+// that are not. It cannot tell who sends, so those who publish must not.
+const ReservedProducers = "holdfast."
+
 // Origin says who numbered the events of an envelope and how. The zero Origin is that of events that nobody
 // numbered: they count as often as they arrive.
 type Origin struct {

@@ -55,6 +55,7 @@ var table = []row{
 	{path: "internal/state", rule: "what services share never imports them", never: services},
 	{path: "internal/partition", rule: "what services share never imports them", never: services},
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
+	{path: "internal/rejected", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/bench", rule: "what services share never imports them", never: services},
 	{path: "internal/service", rule: "what services share never imports them", never: services},
 	{path: "internal/embedded", rule: "NATS in this process knows nothing of ours", ours: none},
