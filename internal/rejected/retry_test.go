@@ -79,26 +79,25 @@ func (s *testServer) disturbed(next func(write string) fault) *Archive {
 // A command may be killed at each of its steps, and each of its writes may come to anything: when it has been run
 // again, the event counts once, and running it once more changes nothing.
 func TestRetryCountsOnceWhateverHappens(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.aggregate()
 	var all []string
 	for _, write := range []string{"create", "publish", "update"} {
 		for f := diesBefore; f < faults; f++ {
-			for _, holder := range s.misrouted(2) {
-				all = append(all, holder)
-			}
+			all = append(all, s.misrouted(2)...)
 			ids := s.rejections(len(all))
 			ids = ids[len(ids)-2:]
 			hit := false
-			_, err := s.disturbed(func(w string) fault {
+			first, err := s.disturbed(func(w string) fault {
 				if w != write || hit {
 					return works
 				}
 				hit = true
 				return f
 			}).Retry(t.Context(), ids, nil)
-			if killed := f == diesBefore || f == diesBehind; !hit || killed != errors.Is(err, errKilled) || !killed && err != nil {
-				t.Fatalf("%s comes to %d: %v", write, f, err)
+			if killed := f == diesBefore || f == diesBehind; !hit || killed != errors.Is(err, errKilled) || !killed && (err != nil || first.Sent != 2) {
+				t.Fatalf("%s comes to %d: %+v, %v", write, f, first, err)
 			}
 			for range 2 {
 				before := 0
@@ -122,6 +121,7 @@ func TestRetryCountsOnceWhateverHappens(t *testing.T) {
 // Several commands at once, with other choices, killed and disturbed at random: in the end each event counts once, and
 // each has the number that its first command was told.
 func TestRetryAtOnce(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.aggregate()
 	random := rand.New(rand.NewPCG(3, 1))
@@ -193,8 +193,45 @@ func TestRetryAtOnce(t *testing.T) {
 	}
 }
 
+// A command that finds its numbers taken sends what has them first, as whoever took them may be dead.
+func TestRetryFinishesWhatAnotherLeft(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	s.aggregate()
+	holders := s.misrouted(300)
+	ids := s.rejections(300)
+	partition := func(i int) int { return events.PlaceOf(holders[i]).Partition }
+	other := 1
+	for partition(other) != partition(0) {
+		other++
+	}
+	began := false
+	summary, err := s.disturbed(func(write string) fault {
+		if write == "create" && !began {
+			began = true
+			_, err := s.disturbed(func(write string) fault {
+				if write == "publish" {
+					return diesBefore
+				}
+				return works
+			}).Retry(t.Context(), ids[other:other+1], nil)
+			if !errors.Is(err, errKilled) {
+				t.Errorf("the other command: %v", err)
+			}
+		}
+		return works
+	}).Retry(t.Context(), ids[:1], nil)
+	if diff := cmp.Diff(Summary{Sent: 1, Finished: 1}, summary); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff(once(holders[0], holders[other]), s.scores()); diff != "" {
+		t.Errorf("the scores (-want +got):\n%s", diff)
+	}
+}
+
 // More than one batch in a partition, of both logs.
 func TestRetryManyOfBothLogs(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	const n = 3*maxBatch + 7
 	var nodes []jetstream.Rejection
@@ -246,6 +283,7 @@ func TestRetryManyOfBothLogs(t *testing.T) {
 
 // What can never be accepted is not sent, and says what to do; the rest goes on.
 func TestRetryOfWhatCannotBeSent(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	good := events.HoldEvent{Kind: events.KindHold, Token: "gold", Holder: "alice", Start: 1_000_000, End: 1_100_000, Weight: events.Weight{Lo: 1e9}}
 	heavy := good
@@ -291,6 +329,7 @@ func TestRetryOfWhatCannotBeSent(t *testing.T) {
 
 // What was refused again, and what may have been accepted as well, is only sent when it is asked for.
 func TestRetryAllLeavesOut(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.aggregate()
 	release := []byte(`{"kind":"release","token_id":"gold","holder_id":"alice","end":1100}`)
@@ -331,6 +370,7 @@ func TestRetryAllLeavesOut(t *testing.T) {
 
 // Where the record of what was sent is not whole, nothing is sent.
 func TestRetryNeedsItsRecords(t *testing.T) {
+	t.Parallel()
 	remove := func(s *testServer, stream string) {
 		s.Helper()
 		if _, err := s.client.Conn().Request("$JS.API.STREAM.DELETE."+stream, nil, deadline); err != nil {
@@ -363,6 +403,7 @@ func TestRetryNeedsItsRecords(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
 			s := startServer(t)
 			stop := s.aggregate()
 			holders := s.misrouted(40)
@@ -394,6 +435,7 @@ func TestRetryNeedsItsRecords(t *testing.T) {
 
 // Before anything was sent to it, a log that was made again shows by the rejections' age.
 func TestRetryIntoAnotherStream(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	stop := s.aggregate()
 	s.misrouted(1)
@@ -414,6 +456,7 @@ func TestRetryIntoAnotherStream(t *testing.T) {
 
 // A write that goes on failing is given up in the end, and what has a number keeps it.
 func TestRetryGivesUp(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	s.aggregate()
 	holders := s.misrouted(1)

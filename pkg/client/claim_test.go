@@ -8,6 +8,7 @@ import (
 
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 func claim(t *testing.T, c *jetstream.Client, ttl time.Duration) *client.NameClaim {
@@ -173,7 +174,9 @@ func TestClaimWithoutABucket(t *testing.T) {
 
 func TestClaimOfWhatIsNoName(t *testing.T) {
 	_, c := declared(t)
-	if _, err := client.Claim(testContext(t), c, "a\xff"); err == nil {
-		t.Error("accepted")
+	for _, prefix := range []string{"a\xff", events.ReservedProducers + "x"} {
+		if _, err := client.Claim(testContext(t), c, prefix); err == nil {
+			t.Errorf("%q: accepted", prefix)
+		}
 	}
 }

@@ -391,6 +391,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		"epoch without a producer":   {Epoch: 1},
 		"numbers without a producer": {Next: client.Numbers{3: 7}},
 		"a producer that is no id":   {Producer: "a\xff"},
+		"a reserved producer":        {Producer: events.ReservedProducers + "rejected"},
 		"negative queue":             {MaxPending: -1},
 		"tiny envelopes":             {MaxBatchBytes: 100},
 		"huge envelopes":             {MaxBatchBytes: jetstream.MaxMessage},
