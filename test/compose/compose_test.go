@@ -202,7 +202,7 @@ func (e *engine) checkHardened(t *testing.T) {
 // operate returns a connection to the cluster as its operator.
 func operate(t *testing.T) *jetstream.Client {
 	t.Helper()
-	return connect(t, service.NATSFlags{URL: natsURLs, User: "operator", Password: "operator"})
+	return connect(t, service.NATSFlags{URL: natsURLs, NATSLogin: service.NATSLogin{User: "operator", Password: "operator"}})
 }
 
 // checkCluster checks that all streams and buckets are there, as declared, on three servers.

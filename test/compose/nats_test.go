@@ -89,7 +89,7 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	log := new(lockedBuffer)
 	logger := slog.New(slog.NewTextHandler(log, nil))
 	as := func(user string) service.NATSFlags {
-		return service.NATSFlags{URL: url, User: user, Password: user, InboxPrefix: "_INBOX_" + user}
+		return service.NATSFlags{URL: url, NATSLogin: service.NATSLogin{User: user, Password: user, InboxPrefix: "_INBOX_" + user}}
 	}
 	taking, err := ingest.New(ingest.Options{Listen: "127.0.0.1:0", NATS: as("ingest"), Logger: logger})
 	if err != nil {
