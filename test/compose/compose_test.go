@@ -121,6 +121,10 @@ func upInside(t *testing.T, folder string) {
 			valueIs(`sum(up{job="aggregator"})`, 4), valueIs(`sum(up{job="ingest"})`, 1), valueIs(`sum(up{job="exporter"})`, 1),
 			valueIs(`sum(up)`, 6))
 	})
+	await(t, "the aggregators share the partitions", func() error {
+		return errors.Join(valueIs("sum(holdfast_aggregator_partitions_owned)", jetstream.Partitions),
+			valueIs("max(holdfast_aggregator_partitions_owned)", jetstream.Partitions/4))
+	})
 	w.send(t, 10)
 	leader := e.one(t, e.leader(t))
 	e.docker(t, "kill", leader.ID)
