@@ -32,6 +32,11 @@ const (
 	rejectBytes    = 8 << 20
 )
 
+// ErrForeignRejection says that another event's rejection stands where one is to
+// be stored: the stream that it is of was deleted and made again, so its
+// sequences began anew, and REJECTED still has what was refused of the old one.
+var ErrForeignRejection = errors.New("another event's rejection stands in its place")
+
 // Rejection is one event that the fold refused. Stream, Sequence and Index
 // identify it: it is the event at Index, from 0, in that message of that
 // stream.
@@ -58,12 +63,8 @@ func (r Rejection) Subject() string {
 
 // Reject stores rejections in the stream REJECTED, each once: what is there
 // already is left as it is, and counts as stored. So after any error but
-// ErrStreamChanged, also ErrUnknownOutcome, it is right to call Reject with the
-// same rejections again, and several callers may do so at once.
-//
-// ErrStreamChanged says that another event's rejection stands in the place of
-// one of these: the stream that they are of was made again, and REJECTED still
-// has what was refused of the old one. Those before it are stored.
+// ErrForeignRejection, also ErrUnknownOutcome, it is right to call Reject with
+// the same rejections again, and several callers may do so at once.
 //
 // Reason, Detail and Producer lose what a header cannot hold: control
 // characters become blanks, and 1,024 bytes are kept.
@@ -124,9 +125,8 @@ func (c *Client) confirmStored(ctx context.Context, r Rejection) error {
 		same = same && m.Header.Get(name) == want.Header.Get(name)
 	}
 	if !same {
-		return fmt.Errorf("%w: %s is taken by another event, refused at %s, so the stream %s was made again and %s is of the old one: "+
-			"keep a copy of the stream %s if it is wanted, delete it and the bucket %s, and start the aggregator, which makes them again",
-			ErrStreamChanged, r.Subject(), m.Time.Format(time.RFC3339), r.Stream, Rejected, Rejected, Retries)
+		return fmt.Errorf("%w: %s is of an event that was refused at %s, before the stream %s was made again",
+			ErrForeignRejection, r.Subject(), m.Time.Format(time.RFC3339), r.Stream)
 	}
 	return nil
 }

@@ -170,8 +170,8 @@ func TestRejectOfAnotherStream(t *testing.T) {
 		another := old
 		change(&another)
 		err := c.Reject(ctx, []jetstream.Rejection{another, {Stream: "HOLDS", Sequence: 2}})
-		if !errors.Is(err, jetstream.ErrStreamChanged) || !strings.Contains(err.Error(), "rejected.HOLDS.1.0") {
-			t.Errorf("another %s: %v, want ErrStreamChanged", name, err)
+		if !errors.Is(err, jetstream.ErrForeignRejection) || !strings.Contains(err.Error(), "rejected.HOLDS.1.0") {
+			t.Errorf("another %s: %v, want ErrForeignRejection", name, err)
 		}
 	}
 	if diff := cmp.Diff([]jetstream.Rejection{old}, rejected(ctx, t, c, 1)); diff != "" {

@@ -48,7 +48,7 @@ const (
 	Workers = "WORKERS"
 
 	// Retries is the bucket that records which rejections were sent again, and
-	// under which number. It is written by atomic batches.
+	// under which number.
 	Retries = "RETRIES"
 
 	rejectedPrefix = "rejected"

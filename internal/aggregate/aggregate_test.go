@@ -532,6 +532,34 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 	}
 }
 
+// A stream that was made again, with its state, but not what was refused of the old one: what is refused now is not taken for
+// what was refused then.
+func TestRejectionsOfAnotherStream(t *testing.T) {
+	s := startServer(t)
+	stop := s.start(s.options())
+	s.publish(jetstream.Holds.PartitionSubject(3), []byte("nonsense"))
+	s.wait("nothing is refused", func() bool {
+		_, last, err := s.client.RejectedSequences(t.Context())
+		return err == nil && last == 1
+	})
+	stop()
+	for _, stream := range []string{"HOLDS", "KV_HOLDS_STATE"} {
+		if _, err := s.conn.Request("$JS.API.STREAM.DELETE."+stream, nil, deadline); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := s.options()
+	s.start(o)
+	s.publish(jetstream.Holds.PartitionSubject(3), []byte("other nonsense"))
+	s.wait("the partition takes one rejection for the other", func() bool {
+		err := o.Health.Err()
+		return err != nil && strings.Contains(err.Error(), "another event's rejection") && strings.Contains(err.Error(), "the stream REJECTED has")
+	})
+	if c := s.checkpoint(jetstream.Holds, 3); c != nil && c.Messages > 0 {
+		t.Errorf("a checkpoint has passed the event: %d", c.Messages)
+	}
+}
+
 func TestAnotherPolicyIsRefused(t *testing.T) {
 	s := startServer(t)
 	s.start(s.options())()

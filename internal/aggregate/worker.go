@@ -137,6 +137,7 @@ var remedies = []struct {
 }{
 	{state.ErrForeign, "put the stream %[1]s back that the bucket %[2]s was folded from; or, to begin anew with the present one, stop the aggregators, delete the bucket, start them"},
 	{jetstream.ErrStreamChanged, "put the stream %[1]s back as it was; or, to begin anew with what it has now, stop the aggregators, delete the bucket %[2]s, start them"},
+	{jetstream.ErrForeignRejection, "the stream REJECTED has what was refused of the old %[1]s: keep a copy of it if it is wanted, stop the aggregators, delete it, start them"},
 	{jetstream.ErrTrimmed, "restore the first messages of the stream %[1]s; or, to begin anew with what is left, stop the aggregators, delete the bucket %[2]s, start them"},
 	{state.ErrDamaged, "stop the aggregators, delete the bucket %[2]s, start them: the stream %[1]s still has everything"},
 	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers to at least 1 MiB, and start the aggregators again"},

@@ -19,8 +19,7 @@ const recordVersion = 1
 // record is a batch as the bucket RETRIES has it, as JSON under the key of its first number.
 type record struct {
 	Version    int       `json:"version"`
-	Attempt    string    `json:"attempt"`        // made up for each: tells one's own from another's
-	Created    time.Time `json:"stream_created"` // when the log's stream was made: with its name, its identity
+	Attempt    string    `json:"attempt"` // made up for each: tells one's own from another's
 	At         time.Time `json:"at"`
 	Rejections []string  `json:"rejections"`         // <sequence>.<index>, in the order of their numbers
 	Envelope   []byte    `json:"envelope,omitempty"` // until it is known to be stored
@@ -40,6 +39,7 @@ func (p place) String() string {
 // book is the chain of batches of one partition of a log.
 type book struct {
 	stream    string
+	created   time.Time // when the stream was made: with its name, its identity
 	partition int
 	batches   []batch // one behind the other, from number 1 on
 	next      uint64  // the first number that is not given out
@@ -57,60 +57,74 @@ type batch struct {
 // books are the books of all logs, by stream.
 type books map[string]*[jetstream.Partitions]book
 
-// key is where the batch that begins with a number is stored.
-func (b *book) key(first uint64) string {
-	return b.stream + "." + strconv.Itoa(b.partition) + "." + strconv.FormatUint(first, 10)
+// prefix is how the keys of all books of a stream begin: another stream of that name, made at another time, has others.
+func prefix(stream string, created time.Time) string {
+	return stream + "." + strconv.FormatInt(created.UnixNano(), 10) + "."
 }
 
-// loadBooks reads all books.
-func (a *Archive) loadBooks(ctx context.Context) (books, error) {
-	entries, err := a.retries.Load(ctx, jetstream.AllKeys)
-	if err != nil {
-		return nil, explain(err)
+// prefix is how the keys of the book's batches begin. What follows is a batch's first number.
+func (b *book) prefix() string {
+	return prefix(b.stream, b.created) + strconv.Itoa(b.partition) + "."
+}
+
+func (b *book) key(first uint64) string { return b.prefix() + strconv.FormatUint(first, 10) }
+
+// created returns when the logs' streams were made.
+func (a *Archive) created(ctx context.Context) (map[string]time.Time, error) {
+	created := map[string]time.Time{}
+	for stream, codec := range codecs {
+		now, err := a.stream.StreamState(ctx, codec.log)
+		if err != nil {
+			return nil, explain(err)
+		}
+		created[stream] = now.Created
 	}
+	return created, nil
+}
+
+// loadBooks reads all books of the streams that were made then.
+func (a *Archive) loadBooks(ctx context.Context, created map[string]time.Time) (books, error) {
 	all := books{}
-	byBook := map[*book][]jetstream.Entry{}
 	for stream := range codecs {
+		entries, err := a.retries.Load(ctx, prefix(stream, created[stream])+"*.*")
+		if err != nil {
+			return nil, explain(err)
+		}
 		all[stream] = new([jetstream.Partitions]book)
 		for i := range all[stream] {
-			all[stream][i] = book{stream: stream, partition: i}
-			byBook[&all[stream][i]] = nil
-		}
-	}
-	for _, e := range entries {
-		b, err := all.of(e.Key)
-		if err != nil {
-			return nil, err
-		}
-		byBook[b] = append(byBook[b], e)
-	}
-	for b, list := range byBook {
-		if err := b.read(list); err != nil {
-			return nil, err
+			b := &all[stream][i]
+			*b = book{stream: stream, created: created[stream], partition: i}
+			var own []jetstream.Entry
+			for _, e := range entries {
+				if strings.HasPrefix(e.Key, b.prefix()) {
+					own = append(own, e)
+				}
+			}
+			if err := b.read(own); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil
 }
 
-// of returns the book that a key belongs to.
-func (bs books) of(key string) (*book, error) {
-	tokens := strings.Split(key, ".")
-	if list, ok := bs[tokens[0]]; ok && len(tokens) == 3 {
-		if p, err := strconv.Atoi(tokens[1]); err == nil && p >= 0 && p < len(list) {
-			return &list[p], nil
-		}
+// currentBooks reads the books of the streams as they are.
+func (a *Archive) currentBooks(ctx context.Context) (books, error) {
+	created, err := a.created(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return nil, fmt.Errorf("bucket %s: %w: nothing of this program's has the key %s", jetstream.Retries, ErrRecords, key)
+	return a.loadBooks(ctx, created)
 }
 
-// sent returns how a rejection was sent again, nil if it was not.
-func (bs books) sent(id ID) *Sent {
-	list := bs[id.Stream]
-	if list == nil {
+// sent returns how a rejection was sent again, nil if it was not, or is of a stream that is no more.
+func (bs books) sent(r Rejection) *Sent {
+	list := bs[r.Stream]
+	if list == nil || r.At.Before(list[0].created) {
 		return nil
 	}
 	for i := range list {
-		if s := list[i].sent(place{id.Sequence, id.Index}); s != nil {
+		if s := list[i].sent(place{r.Sequence, r.Index}); s != nil {
 			return s
 		}
 	}
@@ -119,7 +133,7 @@ func (bs books) sent(id ID) *Sent {
 
 // reload reads the book again.
 func (b *book) reload(ctx context.Context, retries bucket) error {
-	entries, err := retries.Load(ctx, b.stream+"."+strconv.Itoa(b.partition)+".*")
+	entries, err := retries.Load(ctx, b.prefix()+"*")
 	if err != nil {
 		return err
 	}

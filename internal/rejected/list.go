@@ -30,7 +30,7 @@ func (f *Filter) match(r *Rejection) bool {
 // them if n is 0. It ends with the first error of yield. The memory that it takes does not depend on how many rejections there
 // are, but on how many were sent again: some 100 bytes for each.
 func (a *Archive) List(ctx context.Context, f Filter, n int, yield func(View) error) error {
-	books, err := a.loadBooks(ctx)
+	books, err := a.currentBooks(ctx)
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (a *Archive) List(ctx context.Context, f Filter, n int, yield func(View) er
 		}
 	}
 	return a.each(ctx, f, first, last, func(r Rejection, _ uint64) error {
-		return yield(view(r, books.sent(r.ID())))
+		return yield(view(r, books.sent(r)))
 	})
 }
 

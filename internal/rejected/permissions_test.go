@@ -10,7 +10,7 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// privileges are the least that an account needs for these commands, as docs/decisions says.
+// privileges are the least that an account needs for these commands.
 var privileges = server.Permissions{
 	Publish: &server.SubjectPermission{Allow: []string{
 		"hold.p.*", "poh.p.*", "$KV.RETRIES.>",

@@ -10,7 +10,7 @@
 // skips numbers that it has, for ever, so an envelope may be sent any number of times. What is left is that no event gets two
 // numbers. The numbers are given out in batches, and a batch is one key of the bucket RETRIES:
 //
-//	<stream>.<partition>.<first number>: which rejections, in the order of their numbers; their envelope
+//	<stream>.<when it was made>.<partition>.<first number>: which rejections, in the order of their numbers; their envelope
 //
 // It is created, which the bucket lets one writer do, so a partition's batches form one chain from number 1 on. To give out
 // numbers from n on is to have read all of the chain before n, and whoever has not (another command was faster, a

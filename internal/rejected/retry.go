@@ -44,8 +44,7 @@ type Summary struct {
 // Retry sends the rejections of those ids again. Each that was not sent before is given a number and published, and
 // report is told of each once that is settled; it may be nil.
 //
-// After an error, and after ctx has ended, the same can be asked for again: what has a number keeps it. The errors are
-// those of package jetstream; ErrRecords; and jetstream.ErrStreamChanged if the log is not the one that was written to before.
+// After an error, and after ctx has ended, the same can be asked for again: what has a number keeps it. The errors are those of package jetstream, and ErrRecords.
 func (a *Archive) Retry(ctx context.Context, ids []ID, report func(Outcome)) (Summary, error) {
 	r, err := a.begin(ctx, report)
 	if err != nil {
@@ -87,7 +86,7 @@ func (a *Archive) RetryAll(ctx context.Context, f Filter, report func(Outcome), 
 			progress(sequence-first+1, last-first+1)
 		}
 		if rejection.Producer == Producer && f.Producer == "" || unsure(rejection.Reason) && f.Reason == "" {
-			if r.books.sent(rejection.ID()) == nil {
+			if r.books.sent(rejection) == nil {
 				r.summary.LeftOut++
 				return nil
 			}
@@ -105,7 +104,6 @@ type retry struct {
 	*Archive
 	report  func(Outcome)
 	books   books
-	created map[string]time.Time // when the logs' streams were made
 	queues  map[*book]*queue
 	summary Summary
 }
@@ -116,27 +114,24 @@ type queue struct {
 	events []event
 }
 
-// begin reads the books, makes sure that they are whole and of the present streams, and sends what an earlier command has
-// left.
+// begin reads the books, makes sure that they are whole, and sends what an earlier command has left.
 func (a *Archive) begin(ctx context.Context, report func(Outcome)) (*retry, error) {
 	if report == nil {
 		report = func(Outcome) {}
 	}
-	r := &retry{Archive: a, report: report, created: map[string]time.Time{}, queues: map[*book]*queue{}}
+	created, err := a.created(ctx)
+	if err != nil {
+		return nil, err
+	}
 	// What is folded is read before the books: other commands go on meanwhile, and the books must have it all.
 	floors := map[string][jetstream.Partitions]uint64{}
-	for stream, codec := range codecs {
-		now, err := a.stream.StreamState(ctx, codec.log)
-		if err != nil {
-			return nil, explain(err)
-		}
-		r.created[stream] = now.Created.UTC()
-		if floors[stream], err = a.floors(ctx, stream, now.Created); err != nil {
+	for stream := range codecs {
+		if floors[stream], err = a.floors(ctx, stream, created[stream]); err != nil {
 			return nil, err
 		}
 	}
-	var err error
-	if r.books, err = a.loadBooks(ctx); err != nil {
+	r := &retry{Archive: a, report: report, queues: map[*book]*queue{}}
+	if r.books, err = a.loadBooks(ctx, created); err != nil {
 		return nil, err
 	}
 	for stream, list := range r.books {
@@ -180,10 +175,6 @@ func (a *Archive) floors(ctx context.Context, stream string, created time.Time) 
 func (r *retry) catchUp(ctx context.Context, b *book) error {
 	for i := range b.batches {
 		link := &b.batches[i]
-		if created := r.created[b.stream]; !link.Created.Equal(created) {
-			return fmt.Errorf("%w: the stream %s was made at %s, and the bucket %s is of the one made at %s: keep copies of the stream %s and of the bucket if they are wanted, delete both, and start an aggregator, which makes them again",
-				jetstream.ErrStreamChanged, b.stream, created.Format(time.RFC3339Nano), jetstream.Retries, link.Created.Format(time.RFC3339Nano), jetstream.Rejected)
-		}
 		if link.Sequence > 0 {
 			continue
 		}
@@ -202,13 +193,13 @@ func (r *retry) catchUp(ctx context.Context, b *book) error {
 // take queues a rejection, unless it was sent before or cannot be.
 func (r *retry) take(ctx context.Context, rejection Rejection) error {
 	id := rejection.ID()
-	if sent := r.books.sent(id); sent != nil {
+	if sent := r.books.sent(rejection); sent != nil {
 		r.before(id, sent)
 		return nil
 	}
 	e, err := assess(rejection)
-	if err == nil && rejection.At.Before(r.created[id.Stream]) {
-		err = fmt.Errorf("it is of a stream %s that is no more; the present one was made at %s", id.Stream, r.created[id.Stream].Format(time.RFC3339))
+	if created := r.books[id.Stream][0].created; err == nil && rejection.At.Before(created) {
+		err = fmt.Errorf("it is of a stream %s that is no more; the present one was made at %s", id.Stream, created.Format(time.RFC3339))
 	}
 	if err != nil {
 		r.impossible(id, err)
@@ -285,7 +276,7 @@ func (r *retry) strike(b *book, q *queue) {
 // store gives a queue its numbers and appends the batch to the book. It returns false if the numbers are taken.
 func (r *retry) store(ctx context.Context, b *book, q *queue) (ours bool, err error) {
 	rec := record{
-		Version: recordVersion, Attempt: rand.Text(), Created: r.created[b.stream], At: time.Now().UTC(),
+		Version: recordVersion, Attempt: rand.Text(), At: time.Now().UTC(),
 		Envelope: codecs[b.stream].append(events.Origin{Producer: Producer, First: b.next}, q.events),
 	}
 	for _, p := range q.places {

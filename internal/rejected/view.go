@@ -53,11 +53,11 @@ func (a *Archive) Show(ctx context.Context, id ID) (View, error) {
 	if err != nil {
 		return View{}, err
 	}
-	books, err := a.loadBooks(ctx)
+	books, err := a.currentBooks(ctx)
 	if err != nil {
 		return View{}, err
 	}
-	return view(r, books.sent(id)), nil
+	return view(r, books.sent(r)), nil
 }
 
 func view(r Rejection, sent *Sent) View {
