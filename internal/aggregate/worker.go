@@ -140,7 +140,7 @@ var remedies = []struct {
 	{jetstream.ErrForeignRejection, "the stream REJECTED has what was refused of the old %[1]s: keep a copy of it if it is wanted, stop the aggregators, delete it, start them"},
 	{jetstream.ErrTrimmed, "restore the first messages of the stream %[1]s; or, to begin anew with what is left, stop the aggregators, delete the bucket %[2]s, start them"},
 	{state.ErrDamaged, "stop the aggregators, delete the bucket %[2]s, start them: the stream %[1]s still has everything"},
-	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers to at least 1 MiB, and start the aggregators again"},
+	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers that keep %[1]s and %[2]s to at least 1 MiB, and start the aggregators again"},
 }
 
 // stopping tells whether an error is one that only an operator can do something about.
