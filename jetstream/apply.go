@@ -96,8 +96,7 @@ func (c *Client) Apply(ctx context.Context, d Declaration) ([]Change, error) {
 func (c *Client) create(ctx context.Context, want object) (created bool, err error) {
 	config := want.config
 	config.Replicas = max(config.Replicas, 1)
-	_, err = c.js.CreateStream(ctx, config)
-	if err == nil {
+	if err = c.createStream(ctx, config); err == nil {
 		return true, nil
 	}
 	if e, ok := errors.AsType[*jetstream.APIError](err); !ok || e.ErrorCode != codeNameInUse {
@@ -111,6 +110,20 @@ func (c *Client) create(ctx context.Context, want object) (created bool, err err
 		return false, &DriftError{drift}
 	}
 	return false, nil
+}
+
+// createStream may repeat itself: to create what is there already, and is the
+// same, is no error.
+func (c *Client) createStream(ctx context.Context, config jetstream.StreamConfig) error {
+	return untilAnswered(ctx, func() error {
+		if err := c.awaitConnection(ctx); err != nil {
+			return err
+		}
+		ctx, cancel := c.forAnswer(ctx, WriteTimeout)
+		defer cancel()
+		_, err := c.js.CreateStream(ctx, config)
+		return unanswered(ctx, err)
+	})
 }
 
 // Policy returns the policy that was recorded when the log was made; it is

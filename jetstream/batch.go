@@ -151,6 +151,8 @@ type batchAck struct {
 // message that was to be answered, the ack for the commit, or why the batch was
 // refused. One message that is refused makes the server refuse the batch.
 func (b *batch) answer(ctx context.Context) (*batchAck, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, WriteTimeout, errNoAnswer)
+	defer cancel()
 	m, err := b.answers.NextMsgWithContext(ctx)
 	if err != nil {
 		if ctx.Err() != nil {

@@ -66,10 +66,6 @@ var (
 	ErrStopped = errors.New("stopped")
 )
 
-// errDisconnected is why a commit stops waiting: its answer went with the
-// connection.
-var errDisconnected = errors.New("connection to NATS lost")
-
 // Codes of the server's errors that the mapping tells apart, from the server's
 // errors.json. nats.go has no constants for the most of them.
 const (

@@ -21,11 +21,11 @@ const (
 
 	// The server sends a sign of life this often when it has nothing else to
 	// send; after two that are missed the consumer is taken for lost.
-	heartbeat = 3 * time.Second
+	heartbeat = 1500 * time.Millisecond
 	// A consumer that no one pulls from goes away by itself after this time.
 	inactive = time.Minute
 
-	attachTimeout    = 5 * time.Second
+	attachTimeout    = 5 * time.Second // to make a consumer and to look at its stream
 	firstAttachPause = 25 * time.Millisecond
 	maxAttachPause   = 2 * time.Second
 )
@@ -72,12 +72,14 @@ type attachment struct {
 }
 
 // follow begins at a sequence, or for from 0 with the last message of each
-// subject, and attaches before it returns. It does not retry at first, so that
-// what is wrong from the beginning is told at once.
+// subject, and attaches before it returns. At first it retries only what passes
+// by itself, so that what is wrong from the beginning is told at once.
 func (c *Client) follow(ctx context.Context, stream, filter string, from uint64) (*follower, error) {
 	f := &follower{client: c, stream: stream, filter: filter, from: from}
 	f.ctx, f.cancel = context.WithCancel(context.Background())
-	if err := f.attach(ctx); err != nil {
+	ctx, cancel := withTimeout(ctx)
+	defer cancel()
+	if err := untilAnswered(ctx, func() error { return f.attach(ctx) }); err != nil {
 		f.cancel()
 		return nil, err
 	}
@@ -167,7 +169,7 @@ func permanent(err error) bool {
 
 // attach makes a consumer at the position and begins to pull.
 func (f *follower) attach(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, attachTimeout)
+	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
 
@@ -178,7 +180,7 @@ func (f *follower) attach(ctx context.Context) error {
 	// Listen before the consumer exists: a disconnection from now on may have
 	// cost it messages.
 	lost := nc.StatusChanged(nats.RECONNECTING, nats.CLOSED)
-	ctx, release := f.client.whileConnected(ctx)
+	ctx, release := f.client.forAnswer(ctx, attachTimeout)
 	defer release()
 	consumer, err := f.client.js.CreateConsumer(ctx, f.stream, f.consumerConfig())
 	if err != nil {
@@ -186,7 +188,7 @@ func (f *follower) attach(ctx context.Context) error {
 		if e, ok := errors.AsType[*jetstream.APIError](err); ok {
 			return refused(e)
 		}
-		return readError(err)
+		return readError(unanswered(ctx, err))
 	}
 	a := &attachment{
 		name:     consumer.CachedInfo().Name,

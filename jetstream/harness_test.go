@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 
 	"github.com/city-chain/holdfast/internal/embedded"
@@ -104,6 +105,40 @@ func declared(t testing.TB) (*testServer, *jetstream.Client) {
 		t.Fatal(err)
 	}
 	return s, c
+}
+
+// playedServer returns a client of a server whose JetStream is played: requests
+// to the subject get the answers in turn. It counts them. A real cluster is
+// between two leaders, or two writes, for only as long as it likes.
+func playedServer(t *testing.T, subject string, answers ...string) (*jetstream.Client, *atomic.Int64) {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(patience) {
+		t.Fatal("the server does not start")
+	}
+	played := connect(t, s.ClientURL()).Conn()
+	asked := new(atomic.Int64)
+	if _, err := played.Subscribe(subject, func(m *nats.Msg) {
+		n := int(asked.Add(1))
+		if n > len(answers) {
+			t.Errorf("request %d is one too many", n)
+			return
+		}
+		if err := m.Respond([]byte(answers[n-1])); err != nil {
+			t.Error(err)
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := played.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	return connect(t, s.ClientURL()), asked
 }
 
 // until waits for a condition.

@@ -34,9 +34,11 @@
 //
 // # Time
 //
-// A call that asks the server something waits as long as its context allows,
-// or for [DefaultTimeout] under a context without a deadline. Reading on, by
-// Next, has no deadline but the context's.
+// A read waits as long as its context allows, or for [DefaultTimeout] under a
+// context without a deadline, and asks again meanwhile: a request goes astray,
+// without a sign, when the server that leads the stream dies with it. A write
+// that is not answered within [WriteTimeout] is of unknown outcome, however much
+// longer its context allows. Reading on, by Next, has no deadline but the context's.
 package jetstream
 
 import (
@@ -47,9 +49,16 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// DefaultTimeout bounds a request whose context has no deadline. It is longer
-// than an election of a new leader takes.
-const DefaultTimeout = 10 * time.Second
+const (
+	// DefaultTimeout bounds a request whose context has no deadline. It is longer
+	// than an election of a new leader takes.
+	DefaultTimeout = 10 * time.Second
+
+	// WriteTimeout bounds the wait for a stream's answer to a write. When the
+	// stream's leader dies, the answer to what it was at work on never comes, so
+	// this is how long its writer then stands still.
+	WriteTimeout = 5 * time.Second
+)
 
 // Client reads and writes Holdfast's streams and buckets over one connection.
 // It is safe for concurrent use and holds nothing that must be closed.

@@ -37,7 +37,7 @@ func (c *Client) Publish(ctx context.Context, subject string, header Header, dat
 // library would keep it for the next one and might send it long after the
 // caller has given up.
 func (c *Client) publish(ctx context.Context, m *nats.Msg) (Ack, error) {
-	ctx, cancel := c.whileConnected(ctx)
+	ctx, cancel := c.forAnswer(ctx, WriteTimeout)
 	defer cancel()
 	if ctx.Err() != nil {
 		return Ack{}, fmt.Errorf("%w: %w", ErrNotStored, context.Cause(ctx))

@@ -112,8 +112,8 @@ type messageRequest struct {
 }
 
 func (c *Client) message(ctx context.Context, stream string, request messageRequest) (Message, error) {
-	var reply struct {
-		Error   *jetstream.APIError `json:"error"`
+	reply, err := ask[struct {
+		failure
 		Message *struct {
 			Subject  string    `json:"subject"`
 			Sequence uint64    `json:"seq"`
@@ -121,15 +121,12 @@ func (c *Client) message(ctx context.Context, stream string, request messageRequ
 			Data     []byte    `json:"data"`
 			Time     time.Time `json:"time"`
 		} `json:"message"`
+	}](ctx, c, "STREAM.MSG.GET."+stream, request)
+	if e, ok := errors.AsType[*jetstream.APIError](err); ok && e.ErrorCode == codeNoMessage {
+		return Message{}, ErrSequenceNotFound
 	}
-	if err := c.ask(ctx, "STREAM.MSG.GET."+stream, request, &reply); err != nil {
+	if err != nil {
 		return Message{}, err
-	}
-	if reply.Error != nil {
-		if reply.Error.ErrorCode == codeNoMessage {
-			return Message{}, ErrSequenceNotFound
-		}
-		return Message{}, refused(reply.Error)
 	}
 	if reply.Message == nil {
 		return Message{}, errors.New("the answer has neither a message nor an error")
@@ -159,57 +156,58 @@ func (c *Client) streamInfo(ctx context.Context, stream, countSubjects string) (
 	request := struct {
 		SubjectsFilter string `json:"subjects_filter,omitempty"`
 	}{countSubjects}
-	var reply struct {
-		Error *jetstream.APIError `json:"error"`
+	reply, err := ask[struct {
+		failure
 		streamInfo
-	}
-	if err := c.ask(ctx, "STREAM.INFO."+stream, request, &reply); err != nil {
+	}](ctx, c, "STREAM.INFO."+stream, request)
+	if err != nil {
 		return nil, err
-	}
-	if reply.Error != nil {
-		return nil, refused(reply.Error)
 	}
 	return &reply.streamInfo, nil
 }
 
+// failure is the part of an answer that says why there is no other.
+type failure struct {
+	Error *jetstream.APIError `json:"error"`
+}
+
+func (f failure) reason() *jetstream.APIError { return f.Error }
+
 // ask sends a request that changes nothing to the JetStream API and decodes the
-// answer. If there is no connection it waits for one, and if the answer is lost
-// with the connection it asks again.
-func (c *Client) ask(ctx context.Context, subject string, request, reply any) error {
+// answer. It waits for a connection and for a leader, and asks again if the
+// answer is lost, until the context ends.
+func ask[Reply interface{ reason() *jetstream.APIError }](ctx context.Context, c *Client, subject string, request any) (Reply, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
+	var reply Reply
 	body, err := json.Marshal(request)
 	if err != nil {
-		return err
+		return reply, err
 	}
-	var m *nats.Msg
-	for m == nil {
+	err = untilAnswered(ctx, func() error {
 		if err := c.awaitConnection(ctx); err != nil {
 			return err
 		}
-		m, err = c.askOnce(ctx, apiPrefix+subject, body)
-		if err != nil && !errors.Is(err, errDisconnected) {
+		m, err := c.askOnce(ctx, apiPrefix+subject, body)
+		if err != nil {
 			return readError(err)
 		}
-	}
-	if err := json.Unmarshal(m.Data, reply); err != nil {
-		return fmt.Errorf("decode the answer of %s: %w", apiPrefix+subject, err)
-	}
-	return nil
+		reply = *new(Reply)
+		if err := json.Unmarshal(m.Data, &reply); err != nil {
+			return fmt.Errorf("decode the answer of %s: %w", apiPrefix+subject, err)
+		}
+		if e := reply.reason(); e != nil {
+			return refused(e)
+		}
+		return nil
+	})
+	return reply, err
 }
 
 // askOnce sends a request over the connection that is up.
 func (c *Client) askOnce(ctx context.Context, subject string, body []byte) (*nats.Msg, error) {
-	ctx, cancel := c.whileConnected(ctx)
+	ctx, cancel := c.forAnswer(ctx, readTimeout)
 	defer cancel()
 	m, err := c.nc.RequestWithContext(ctx, subject, body)
-	switch {
-	case err == nil:
-		return m, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return nil, errDisconnected
-	}
-	return nil, err
+	return m, unanswered(ctx, err)
 }

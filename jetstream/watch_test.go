@@ -226,7 +226,7 @@ func TestWatchOverLostConnection(t *testing.T) {
 		guard = revisions[5]
 		if round == 1 {
 			s.restart()
-			until(t, "the committer is back", direct.Conn().IsConnected)
+			until(t, "the committer is back", func() bool { return direct.Conn().Stats().Reconnects > 0 })
 		}
 		p.cut()
 		p.setDeaf(false)
