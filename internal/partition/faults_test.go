@@ -52,20 +52,39 @@ func TestAway(t *testing.T) {
 		if k.healthNow() == nil {
 			t.Error("a worker without a connection takes itself for healthy")
 		}
-		k.line.mend()
+		k.line.mend(w.server)
 	}
 	w.balanced(workers)
 	w.healthy(workers)
 	if now := w.beginnings(); now != before {
 		t.Errorf("%d partitions were begun anew", now-before)
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, s := range w.stints {
-		if !s.over && (s.changes != 1 || len(s.held) != 2) {
-			t.Errorf("partition %d: the lease changed %d times, and was held %d times", s.partition, s.changes, len(s.held))
-		}
+	w.lapsedOnce()
+}
+
+// TestServerRestarts stops the server until no lease is held any more, and starts it on what it had stored: each worker
+// gets its own again.
+func TestServerRestarts(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	workers := []*worker{w.join(nil), w.join(nil), w.join(nil)}
+	w.balanced(workers)
+	before := w.beginnings()
+	w.stopServer()
+	w.until("leases are still held", func() (string, bool) {
+		n := w.shares(workers)
+		return fmt.Sprint(n), n[0] == 0
+	})
+	w.startServer()
+	for _, k := range workers {
+		k.line.mend(w.server)
 	}
+	w.balanced(workers)
+	w.healthy(workers)
+	if now := w.beginnings(); now != before {
+		t.Errorf("%d partitions were begun anew", now-before)
+	}
+	w.lapsedOnce()
 }
 
 // TestFrozen holds back all that a worker says and hears until others have what it had, and then delivers it: it finds
@@ -293,6 +312,6 @@ func TestClear(t *testing.T) {
 	if keys := w.keys(); len(keys) > 0 {
 		t.Errorf("still there: %v", keys)
 	}
-	dead.line.mend()
+	dead.line.mend(w.server)
 	w.balanced([]*worker{dead})
 }

@@ -25,6 +25,7 @@ const patience = 30 * time.Second
 // world is a server, the workers on it, and what each has served when.
 type world struct {
 	testing.TB
+	store  string // the server's folder
 	server *embedded.Server
 	client *jetstream.Client
 
@@ -48,25 +49,34 @@ type span struct{ from, to time.Time }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	server, err := embedded.New(embedded.Options{StoreDir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := server.Stop(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{TB: t, server: server}
-	w.client = w.connect(server)
+	w := &world{TB: t, store: t.TempDir()}
+	w.startServer()
+	t.Cleanup(w.stopServer)
+	w.client = w.connect(w.server)
 	w.apply()
 	t.Cleanup(w.checkExclusive)
 	return w
+}
+
+func (w *world) startServer() {
+	w.Helper()
+	server, err := embedded.New(embedded.Options{StoreDir: w.store})
+	if err != nil {
+		w.Fatal(err)
+	}
+	if err := server.Start(context.Background()); err != nil {
+		w.Fatal(err)
+	}
+	w.server = server
+}
+
+func (w *world) stopServer() {
+	w.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := w.server.Stop(ctx); err != nil {
+		w.Error(err)
+	}
 }
 
 func (w *world) connect(server nats.InProcessConnProvider) *jetstream.Client {
@@ -100,6 +110,8 @@ type worker struct {
 	stop     context.CancelFunc
 	stopped  chan struct{}
 
+	finish chan struct{} // if not nil, each Serve takes one of it before it returns
+
 	healthMu sync.Mutex
 	health   []error // what Health was told; guarded by healthMu
 }
@@ -107,9 +119,14 @@ type worker struct {
 // join starts a worker. The bucket that it uses may be wrapped.
 func (w *world) join(wrap func(Bucket) Bucket) *worker {
 	w.Helper()
+	return w.start(&worker{}, wrap)
+}
+
+func (w *world) start(k *worker, wrap func(Bucket) Bucket) *worker {
+	w.Helper()
 	line := &line{server: w.server}
 	registry := prometheus.NewRegistry()
-	k := &worker{world: w, line: line, registry: registry, stopped: make(chan struct{})}
+	k.world, k.line, k.registry, k.stopped = w, line, registry, make(chan struct{})
 	var bucket Bucket = w.connect(line).Bucket(jetstream.Workers)
 	if wrap != nil {
 		bucket = wrap(bucket)
@@ -202,15 +219,26 @@ func (k *worker) serve(ctx context.Context, l *Lease) {
 				changed = nil
 			}
 		case <-ctx.Done():
-			now := time.Now()
-			k.mu.Lock()
-			defer k.mu.Unlock()
-			s.asked, s.over = now, true
-			if last := len(s.held) - 1; last >= 0 && s.held[last].to.After(now) {
-				s.held[last].to = now
-			}
+			s.end(k)
 			return
 		}
+	}
+}
+
+// end notes that the stint was asked to end, and until when the lease was held.
+func (s *stint) end(k *worker) {
+	k.mu.Lock()
+	s.asked = time.Now()
+	k.mu.Unlock()
+	if k.finish != nil {
+		<-k.finish
+	}
+	now := time.Now()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	s.over = true
+	if last := len(s.held) - 1; last >= 0 && s.held[last].to.After(now) {
+		s.held[last].to = now
 	}
 }
 
@@ -249,6 +277,18 @@ func (w *world) checkExclusive() {
 			if a, b := all[i-1], all[i]; b.from.Before(a.to) {
 				w.Errorf("partition %d was held by %s and %s at once, for %s", p, a.by.Worker.ID[:6], b.by.Worker.ID[:6], a.to.Sub(b.from))
 			}
+		}
+	}
+}
+
+// lapsedOnce checks that every lease that is served was held, was not, and was told to be held again.
+func (w *world) lapsedOnce() {
+	w.Helper()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.stints {
+		if !s.over && (s.changes != 1 || len(s.held) != 2) {
+			w.Errorf("partition %d: the lease changed %d times, and was held %d times", s.partition, s.changes, len(s.held))
 		}
 	}
 }
@@ -318,6 +358,18 @@ func (w *world) until(what string, ok func() (string, bool)) {
 			w.Fatalf("%s after %s: %s", what, patience, how)
 		}
 	}
+}
+
+// asked returns how many of a worker's stints were asked to end.
+func (w *world) asked(k *worker) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, s := range w.stints {
+		if s.worker == k && !s.asked.IsZero() {
+			n++
+		}
+	}
+	return n
 }
 
 // beginnings returns how many stints there have been.

@@ -11,11 +11,10 @@ import (
 // line is a worker's way to the server. It can be cut, and it can be frozen: then what is said on it is kept, and
 // delivered when it thaws.
 type line struct {
-	server *embedded.Server
-
-	mu    sync.Mutex
-	isCut bool        // guarded by mu
-	conns []*lineConn // guarded by mu
+	mu     sync.Mutex
+	server *embedded.Server // guarded by mu
+	isCut  bool             // guarded by mu
+	conns  []*lineConn      // guarded by mu
 }
 
 // InProcessConn makes a connection, if the line is not cut.
@@ -46,11 +45,11 @@ func (l *line) cut() {
 	l.conns = nil
 }
 
-// mend lets connections be made again.
-func (l *line) mend() {
+// mend lets connections be made again, to that server.
+func (l *line) mend(to *embedded.Server) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.isCut = false
+	l.isCut, l.server = false, to
 }
 
 // freeze begins to keep what is said, in both directions.

@@ -36,6 +36,10 @@ const (
 	renewals = 3  // in a lease's time to live
 	margin   = 30 // the part of the time to live that is allowed for clocks that do not run alike
 
+	// handOvers is how many partitions a worker hands over at once. Those that wait are served meanwhile, so each is
+	// without an owner only for as long as storing a few takes, not all.
+	handOvers = 4
+
 	// glance is how often a worker looks whether there is something to do that no event announces.
 	glance = 100 * time.Millisecond
 )
@@ -85,6 +89,7 @@ type Membership struct {
 	// What follows is owned by the goroutine of Run.
 
 	tenures  map[int]*tenure   // by partition
+	stopping int               // how many of them are being handed over
 	again    map[int]time.Time // by partition: when it may be tried again after it could not be taken
 	seen     view
 	attended attendance
@@ -122,8 +127,9 @@ func New(o Options) (*Membership, error) {
 	}, nil
 }
 
-// Run takes part until ctx is done. Then it says that it leaves, hands over every partition, all at once, and returns nil.
-// That takes as long as the slowest Serve, and if NATS does not answer, at most one and a half TTLs more.
+// Run takes part until ctx is done. Then it says that it leaves, hands over every partition, and returns nil. It hands over
+// a few at a time, and after a third of a TTL all that are left. So it ends as long after that as the slowest Serve takes,
+// and if NATS does not answer, at most one and a half TTLs more.
 func (m *Membership) Run(ctx context.Context) error {
 	views, attendances := make(chan view, 1), make(chan attendance, 1)
 	left := make(chan struct{})
@@ -144,27 +150,48 @@ func (m *Membership) Run(ctx context.Context) error {
 		}
 		m.act(ctx)
 	}
-	for _, t := range m.tenures {
-		t.stop()
-	}
-	for len(m.tenures) > 0 {
-		m.forget(<-m.ended)
-	}
+	m.handOverAll()
 	close(left)
 	running.Wait()
 	return nil
 }
 
+// handOverAll hands over everything that we have.
+func (m *Membership) handOverAll() {
+	inTurns := time.NewTimer(m.TTL / renewals)
+	defer inTurns.Stop()
+	atOnce := handOvers
+	for len(m.tenures) > 0 {
+		for _, t := range m.tenures {
+			m.handOver(t, atOnce)
+		}
+		select {
+		case p := <-m.ended:
+			m.forget(p)
+		case <-inTurns.C:
+			atOnce = m.Partitions
+		}
+	}
+}
+
+// handOver begins to hand over a partition, unless so many are being handed over already.
+func (m *Membership) handOver(t *tenure, atOnce int) {
+	if !t.stopped && m.stopping < atOnce {
+		m.stopping++
+		t.stop()
+	}
+}
+
 // until returns up to when what was renewed by a write that was sent then may be relied on.
 func (m *Membership) until(sent time.Time) time.Time { return sent.Add(m.TTL - m.TTL/margin) }
 
-// note takes note of what became of a renewal of our membership. Where it had lapsed, all others' may have: NATS was away. So
-// we leave each of them the time to come back and to get its own leases again.
+// note takes note of what became of a renewal of our membership. If it took long since the last one, NATS may have been away
+// for all, and others' leases may have expired as well. So we leave each of them the time to get its own again.
 func (m *Membership) note() {
 	if m.attended.err != nil {
 		return
 	}
-	if !m.present.IsZero() && !before(m.present) {
+	if !m.present.IsZero() && m.attended.until.Sub(m.present) > m.TTL/2 {
 		m.settled = time.Now().Add(m.TTL / renewals)
 	}
 	m.present = m.attended.until
@@ -172,7 +199,11 @@ func (m *Membership) note() {
 
 // forget takes note of a tenure that is over.
 func (m *Membership) forget(partition int) {
-	m.tenures[partition].stop()
+	if t := m.tenures[partition]; t.stopped {
+		m.stopping--
+	} else {
+		t.stop() // it was lost; let go of its context
+	}
 	delete(m.tenures, partition)
 	m.again[partition] = time.Now().Add(glance)
 }
@@ -192,7 +223,7 @@ func (m *Membership) act(ctx context.Context) {
 		t := m.tenures[p]
 		switch ours := id == m.Worker.ID; {
 		case t != nil && !ours:
-			t.stop()
+			m.handOver(t, handOvers)
 		case t == nil && ours && m.free(p):
 			m.take(ctx, p)
 		}
@@ -225,7 +256,7 @@ func (m *Membership) free(partition int) bool {
 
 // take begins a tenure.
 func (m *Membership) take(ctx context.Context, partition int) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // when we leave, it goes on until its turn comes
 	t := m.newTenure(partition, cancel)
 	m.tenures[partition] = t
 	go func() {

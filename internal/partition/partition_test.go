@@ -56,3 +56,37 @@ func TestScale(t *testing.T) {
 		t.Error(diff)
 	}
 }
+
+// TestHandOverInTurns has partitions handed over a few at a time, as slowly as the test says, and all others at once when a
+// worker that leaves has no time left.
+func TestHandOverInTurns(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	slow := w.start(&worker{finish: make(chan struct{})}, nil)
+	w.balanced([]*worker{slow})
+	other := w.join(nil)
+	asked := func(want int) {
+		t.Helper()
+		w.until(fmt.Sprintf("not %d partitions are asked for", want), func() (string, bool) {
+			n := w.asked(slow)
+			return fmt.Sprint(n), n == want
+		})
+	}
+	asked(handOvers)
+	slow.finish <- struct{}{}
+	asked(handOvers + 1)
+	for range handOvers + 3 {
+		slow.finish <- struct{}{}
+	}
+	w.balanced([]*worker{slow, other})
+
+	began := time.Now()
+	slow.stop()
+	asked(events.Partitions)
+	if took := time.Since(began); took < DefaultTTL/renewals {
+		t.Errorf("all were asked for within %s", took)
+	}
+	close(slow.finish)
+	slow.leave()
+	w.balanced([]*worker{other})
+}
