@@ -32,13 +32,11 @@ func Assign(members, owners []string) (plan []string) {
 	}
 	free := shares(owned, len(owners))
 	for id, held := range owned {
-		if len(held) > free[id] {
-			slices.SortFunc(held, func(a, b int) int { return byWeight(pair{a, id}, pair{b, id}) })
-		}
-		for _, p := range held[:min(len(held), free[id])] {
+		kept := held[:min(len(held), free[id])]
+		for _, p := range kept {
 			plan[p] = id
 		}
-		free[id] -= min(len(held), free[id])
+		free[id] -= len(kept)
 	}
 	for _, c := range candidates(plan, free) {
 		if plan[c.partition] == "" && free[c.member] > 0 {

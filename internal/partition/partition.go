@@ -135,13 +135,19 @@ func (m *Membership) Run(ctx context.Context) error {
 	left := make(chan struct{})
 	var running sync.WaitGroup
 	running.Go(func() { m.watch(ctx, views) })
-	running.Go(func() { m.attend(ctx, left, attendances) })
+	// Others hand over to us as soon as we say that we are there, so we say it when we see what they do.
+	attend := sync.OnceFunc(func() {
+		running.Go(func() { m.attend(ctx, left, attendances) })
+	})
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for ctx.Err() == nil {
 		select {
 		case <-ctx.Done():
 		case m.seen = <-views:
+			if m.seen.owners != nil {
+				attend()
+			}
 		case m.attended = <-attendances:
 			m.note()
 		case p := <-m.ended:

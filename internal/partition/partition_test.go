@@ -80,8 +80,12 @@ func TestHandOverInTurns(t *testing.T) {
 	}
 	w.balanced([]*worker{slow, other})
 
-	began := time.Now()
+	// What a worker that leaves has handed over goes to others while it still has the rest.
+	began, before := time.Now(), w.beginnings()
 	slow.stop()
+	asked(events.Partitions/2 + handOvers)
+	slow.finish <- struct{}{}
+	w.until("nobody serves what was handed over", func() (string, bool) { return "", w.beginnings() > before })
 	asked(events.Partitions)
 	if took := time.Since(began); took < DefaultTTL/renewals {
 		t.Errorf("all were asked for within %s", took)

@@ -24,17 +24,22 @@ const unreadable = "?"
 // bucket may have been deleted and made anew.
 func (m *Membership) watch(ctx context.Context, posts chan view) {
 	last := view{}
+	said := "" // of what is logged already
 	var pause backoff
 	for {
 		err := m.watchOnce(ctx, func(v view) {
 			pause.reset()
+			said = ""
 			last = v
 			post(posts, v)
 		})
 		if ctx.Err() != nil {
 			return
 		}
-		m.Logger.Warn("the watch of the workers' bucket ended; starting again", "error", err)
+		if err.Error() != said {
+			said = err.Error()
+			m.Logger.Warn("the watch of the workers' bucket ended; trying again", "error", err)
+		}
 		last.err = err
 		post(posts, last)
 		select {
