@@ -79,29 +79,44 @@ func (c *Client) EmptyThrough(ctx context.Context, log Log, partition int, after
 }
 
 // emptyThrough asks for the stream's end first and for the next message then:
-// whatever came in between can only lower the answer.
+// whatever came in between can only lower the answer. That there is no next
+// message counts only if the same leader was asked all the time: another one
+// may have been cut off, or new and not yet through with what the first one
+// has, and then there is one that it does not know.
 func (c *Client) emptyThrough(ctx context.Context, stream, filter string, after uint64) (uint64, error) {
 	ctx, cancel := withTimeout(ctx)
 	defer cancel()
-	info, err := c.streamInfo(ctx, stream, "")
+	connections := c.nc.Stats().Reconnects
+	before, err := c.streamInfo(ctx, stream, "")
 	if err != nil {
 		return 0, err
 	}
 	switch {
-	case info.State.FirstSeq > after+1:
-		return 0, fmt.Errorf("%w: the stream begins at sequence %d", ErrTrimmed, info.State.FirstSeq)
-	case info.State.LastSeq < after:
-		return 0, fmt.Errorf("%w: the stream ends at sequence %d, before %d", ErrStreamChanged, info.State.LastSeq, after)
+	case before.State.FirstSeq > after+1:
+		return 0, fmt.Errorf("%w: the stream begins at sequence %d", ErrTrimmed, before.State.FirstSeq)
+	case before.State.LastSeq < after:
+		return 0, fmt.Errorf("%w: the stream ends at sequence %d, before %d", ErrStreamChanged, before.State.LastSeq, after)
 	}
 	next, err := c.message(ctx, stream, messageRequest{Sequence: after + 1, NextBySubject: filter})
 	switch {
-	case errors.Is(err, ErrSequenceNotFound):
-		return info.State.LastSeq, nil
-	case err != nil:
+	case err == nil:
+		return next.Sequence - 1, nil
+	case !errors.Is(err, ErrSequenceNotFound):
 		return 0, err
 	}
-	return next.Sequence - 1, nil
+	now, err := c.streamInfo(ctx, stream, "")
+	switch {
+	case err != nil:
+		return 0, err
+	case now.leader() != before.leader() || c.nc.Stats().Reconnects != connections:
+		return 0, errLeaderChanged
+	}
+	return before.State.LastSeq, nil
 }
+
+// errLeaderChanged says that answers came from different leaders and do not fit
+// together. The next ones are likely to.
+var errLeaderChanged = errors.New("the stream's leader changed")
 
 // messageRequest asks for one message: by Sequence, the last by LastBySubject,
 // or the next from Sequence on by NextBySubject.
@@ -148,6 +163,14 @@ func (c *Client) message(ctx context.Context, stream string, request messageRequ
 type streamInfo struct {
 	jetstream.StreamInfo
 	Total int `json:"total"`
+}
+
+// leader names the server that answered; empty without a cluster.
+func (i *streamInfo) leader() string {
+	if i.Cluster == nil {
+		return ""
+	}
+	return i.Cluster.Leader
 }
 
 // streamInfo asks a stream's leader for its state and configuration, with the
