@@ -1,0 +1,128 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/city-chain/holdfast/test/faults/check"
+)
+
+// Result is what a run has come to.
+type Result struct {
+	Seed     uint64         `json:"seed"`
+	Servers  int            `json:"servers"`
+	Workers  int            `json:"workers"` // at first
+	Unfenced bool           `json:"unfenced"`
+	Machine  string         `json:"machine"`
+	Faults   map[string]int `json:"faults"` // made, by kind
+	NotMade  []string       `json:"not_made,omitempty"`
+
+	Events     int64  `json:"events"`   // sent and acknowledged, each counted once
+	Stored     uint64 `json:"stored"`   // events in the streams, each time that they came
+	Messages   uint64 `json:"messages"` // in the streams
+	Resent     int64  `json:"resent"`   // messages sent again: on purpose, or since their outcome was not known
+	Duplicates uint64 `json:"duplicates"`
+	Rejections uint64 `json:"rejections"`
+	Holders    int    `json:"holders"`
+	Nodes      int    `json:"nodes"`
+	Score      string `json:"score"` // of all holders, in 400 days
+
+	Imports       int `json:"imports"` // of the bundled log
+	ImportsKilled int `json:"imports_killed"`
+
+	Minutes         float64 `json:"minutes"` // altogether
+	MinutesOfFaults float64 `json:"minutes_of_faults"`
+	SecondsToFold   float64 `json:"seconds_to_fold"` // after the last fault was mended
+	SecondsToCheck  float64 `json:"seconds_to_check"`
+
+	Wrong         int      `json:"wrong"`         // how many disagreements
+	Disagreements []string `json:"disagreements"` // the first of them
+}
+
+func newResult(o *Options, not []string) *Result {
+	return &Result{
+		Seed: o.Seed, Servers: o.Servers, Workers: o.Workers, Unfenced: o.Unfenced, NotMade: not, Faults: map[string]int{},
+		Machine:       fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
+		Disagreements: []string{},
+	}
+}
+
+// finish takes up what the checker has found, and what went wrong besides.
+func (r *Result) finish(report *check.Report, troubles []string, checking, all time.Duration) {
+	r.Stored, r.Messages, r.Duplicates, r.Rejections = report.Events, report.Messages, report.Duplicates, report.Rejections
+	r.Holders, r.Nodes, r.Score = report.Holders, report.Nodes, report.Score
+	r.SecondsToCheck, r.Minutes = checking.Seconds(), all.Minutes()
+	r.Wrong = report.Wrong + len(troubles)
+	r.Disagreements = append(append(r.Disagreements, troubles...), report.Disagreements...)
+}
+
+// OK tells whether the run is good: nothing is wrong, or, without fencing, something is.
+func (r *Result) OK() bool { return (r.Wrong > 0) == r.Unfenced }
+
+// Print writes the result for people.
+func (r *Result) Print(w io.Writer) {
+	fencing := "fenced"
+	if r.Unfenced {
+		fencing = "NOT fenced"
+	}
+	total := 0
+	for _, n := range r.Faults {
+		total += n
+	}
+	fmt.Fprintf(w, "fault test, seed %d\n", r.Seed)
+	fmt.Fprintf(w, "  %s\n  NATS servers: %d, sync_interval always; workers at first: %d, %s\n", r.Machine, r.Servers, r.Workers, fencing)
+	fmt.Fprintf(w, "faults              %12d\n", total)
+	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
+		fmt.Fprintf(w, "  %-28s %4d\n", name, r.Faults[name])
+	}
+	for _, not := range r.NotMade {
+		fmt.Fprintf(w, "  not made: %s\n", not)
+	}
+	for _, line := range []struct {
+		name  string
+		value any
+	}{
+		{"events", r.Events}, {"events stored", r.Stored}, {"duplicates", r.Duplicates}, {"rejections", r.Rejections},
+		{"messages", r.Messages}, {"sent again", r.Resent}, {"holders", r.Holders}, {"nodes", r.Nodes},
+		{"imports of the log", r.Imports}, {"imports killed", r.ImportsKilled},
+	} {
+		fmt.Fprintf(w, "%-19s %12d\n", line.name, line.value)
+	}
+	fmt.Fprintf(w, "score in 400 days   %s\n", r.Score)
+	fmt.Fprintf(w, "minutes             %12.1f (faults %.1f; then folded after %.0f s, checked in %.0f s)\n", r.Minutes, r.MinutesOfFaults, r.SecondsToFold, r.SecondsToCheck)
+	fmt.Fprintf(w, "disagreements       %12d\n", r.Wrong)
+	for _, d := range r.Disagreements {
+		fmt.Fprintf(w, "  %s\n", d)
+	}
+	if more := r.Wrong - len(r.Disagreements); more > 0 {
+		fmt.Fprintf(w, "  and %d more\n", more)
+	}
+	switch {
+	case r.Unfenced && r.Wrong > 0:
+		fmt.Fprintln(w, "without fencing, the damage was found")
+	case r.Unfenced:
+		fmt.Fprintln(w, "without fencing, no damage was found: the checker or the load is too weak")
+	}
+}
+
+// moduleRoot is the folder that has go.mod, at or above the working directory.
+func moduleRoot() string {
+	folder, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	for dir := folder; ; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir
+		}
+		if filepath.Dir(dir) == dir {
+			return folder
+		}
+	}
+}

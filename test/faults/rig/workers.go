@@ -1,0 +1,200 @@
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// drainTime is how long a worker may take to end when it is asked to: it stores what it has folded, in a bounded time of its own.
+const drainTime = 15 * time.Second
+
+// Workers are the aggregators. Methods may be called at the same time.
+type Workers struct {
+	rig *Rig
+
+	mu      sync.Mutex
+	running []*Worker // guarded by mu
+	started int       // guarded by mu
+	ended   []*Worker // whose logs may tell something; guarded by mu
+}
+
+// Worker is one aggregator.
+type Worker struct {
+	*Process
+	stopped bool // guarded by the Workers' mu
+}
+
+// Start starts one more.
+func (w *Workers) Start() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	name := "worker-" + strconv.Itoa(w.started)
+	r := w.rig
+	args := append([]string{"--nats", r.URLs(), "--replicas", strconv.Itoa(len(r.Servers)), "--log-format", "json"}, r.WorkerFlags...)
+	p, err := r.begin(name, r.Program("aggregator"), args...)
+	if err != nil {
+		return err
+	}
+	w.started++
+	w.running = append(w.running, &Worker{Process: p})
+	return nil
+}
+
+// Len returns how many are running, those that are stopped for a while included.
+func (w *Workers) Len() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.running)
+}
+
+// take takes one that is not stopped out of those that run, by a number; nil if there is none.
+func (w *Workers) take(pick uint64) *Worker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var able []int
+	for i, worker := range w.running {
+		if !worker.stopped {
+			able = append(able, i)
+		}
+	}
+	if len(able) == 0 {
+		return nil
+	}
+	i := able[pick%uint64(len(able))]
+	worker := w.running[i]
+	w.running = slices.Delete(w.running, i, i+1)
+	w.ended = append(w.ended, worker)
+	return worker
+}
+
+// ErrNone says that there is no process that the fault could be done to.
+var ErrNone = errors.New("there is none")
+
+// Kill kills one.
+func (w *Workers) Kill(pick uint64) error {
+	worker := w.take(pick)
+	if worker == nil {
+		return ErrNone
+	}
+	worker.Kill()
+	return nil
+}
+
+// Pause stops one for some time, as a machine does that swaps or moves: it knows nothing of it.
+func (w *Workers) Pause(ctx context.Context, pick uint64, length time.Duration) error {
+	w.mu.Lock()
+	var able []*Worker
+	for _, worker := range w.running {
+		if !worker.stopped {
+			able = append(able, worker)
+		}
+	}
+	if len(able) == 0 {
+		w.mu.Unlock()
+		return ErrNone
+	}
+	worker := able[pick%uint64(len(able))]
+	worker.stopped = true
+	w.mu.Unlock()
+
+	defer func() {
+		w.mu.Lock()
+		worker.stopped = false
+		w.mu.Unlock()
+	}()
+	if err := stop(worker.command.Process); err != nil {
+		return err
+	}
+	select {
+	case <-time.After(length):
+	case <-ctx.Done():
+	}
+	return resume(worker.command.Process)
+}
+
+// Restart asks each of those that run now to end, one after the other, and starts another in its place.
+func (w *Workers) Restart(ctx context.Context) error {
+	for range w.Len() {
+		worker := w.take(0) // the oldest: new ones are behind
+		if worker == nil {
+			return nil
+		}
+		if err := errors.Join(worker.Terminate(ctx, drainTime), w.Start()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Scale starts workers, or asks some to end, until there are so many.
+func (w *Workers) Scale(ctx context.Context, count int) error {
+	for w.Len() < count {
+		if err := w.Start(); err != nil {
+			return err
+		}
+	}
+	var leaving sync.WaitGroup
+	var mu sync.Mutex
+	var errs []error
+	for w.Len() > count {
+		worker := w.take(0)
+		if worker == nil { // all are stopped for a while
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			time.Sleep(10 * time.Millisecond)
+			continue
+		}
+		leaving.Go(func() {
+			if err := worker.Terminate(ctx, drainTime); err != nil {
+				mu.Lock()
+				errs = append(errs, err)
+				mu.Unlock()
+			}
+		})
+	}
+	leaving.Wait()
+	return errors.Join(errs...)
+}
+
+// Died takes those that have ended by themselves out of the running ones, and returns them.
+func (w *Workers) Died() (died []*Worker) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.running = slices.DeleteFunc(w.running, func(worker *Worker) bool {
+		if !worker.Died() {
+			return false
+		}
+		died = append(died, worker)
+		w.ended = append(w.ended, worker)
+		return true
+	})
+	return died
+}
+
+// Said returns what workers have said that has one of the texts in it, at most so many lines.
+func (w *Workers) Said(most int, texts ...string) (lines []string) {
+	w.mu.Lock()
+	all := slices.Concat(w.ended, w.running)
+	w.mu.Unlock()
+	for _, worker := range all {
+		for _, line := range worker.Log(most-len(lines), texts...) {
+			lines = append(lines, fmt.Sprintf("%s: %s", worker.Name, line))
+		}
+	}
+	return lines
+}
+
+func (w *Workers) killAll() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, worker := range w.running {
+		worker.Kill()
+	}
+	w.running = nil
+}
