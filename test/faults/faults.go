@@ -101,7 +101,8 @@ type run struct {
 	pace     pace
 
 	mu       sync.Mutex
-	troubles []string // guarded by mu
+	troubles []string      // guarded by mu
+	told     time.Duration // of standing still; guarded by mu
 }
 
 // Run makes one run. An error says that it could not be made to its end.
@@ -230,25 +231,6 @@ func (r *run) makeOne(ctx context.Context, f fault) {
 		r.mu.Lock()
 		r.result.Faults[f.name]++
 		r.mu.Unlock()
-	}
-}
-
-// watch starts another worker when one has ended by itself, which none should.
-func (r *run) watch(ctx context.Context) {
-	tick := time.NewTicker(500 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		for _, worker := range r.rig.Workers.Died() {
-			r.trouble("%s has ended by itself: %q", worker.Name, worker.Log(5, "stopped with an error", "panic", "fatal error"))
-			if err := r.rig.Workers.Start(); err != nil {
-				r.trouble("%v", err)
-			}
-		}
 	}
 }
 

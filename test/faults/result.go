@@ -38,6 +38,7 @@ type Result struct {
 
 	Minutes         float64 `json:"minutes"` // altogether
 	MinutesOfFaults float64 `json:"minutes_of_faults"`
+	StoodStill      float64 `json:"stood_still"`     // for so many seconds, at most, nothing of a partition was folded though it had messages
 	SecondsToFold   float64 `json:"seconds_to_fold"` // after the last fault was mended
 	SecondsToCheck  float64 `json:"seconds_to_check"`
 
@@ -96,6 +97,7 @@ func (r *Result) Print(w io.Writer) {
 	}
 	fmt.Fprintf(w, "score in 400 days   %s\n", r.Score)
 	fmt.Fprintf(w, "minutes             %12.1f (faults %.1f; then folded after %.0f s, checked in %.0f s)\n", r.Minutes, r.MinutesOfFaults, r.SecondsToFold, r.SecondsToCheck)
+	fmt.Fprintf(w, "longest standstill  %12.1f s, of any partition, with the servers away included\n", r.StoodStill)
 	fmt.Fprintf(w, "disagreements       %12d\n", r.Wrong)
 	for _, d := range r.Disagreements {
 		fmt.Fprintf(w, "  %s\n", d)

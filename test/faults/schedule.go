@@ -39,7 +39,7 @@ var kinds = []kind{
 	{name: "stop-worker", weight: 4, signals: true, hold: span{lease + 500*ms, 8 * s}, make: pauseWorker},
 	{name: "pause-worker", weight: 3, signals: true, hold: span{100 * ms, lease - 500*ms}, make: pauseWorker},
 	{name: "rolling-restart", weight: 2, make: rollingRestart},
-	{name: "scale", weight: 3, make: scale},
+	{name: "scale", weight: 5, make: scale},
 	{name: "restart-exporter", weight: 1, hold: span{0, 2 * s}, make: restartExporter},
 	{name: "kill-server", weight: 3, server: true, hold: span{50 * ms, 5 * s}, make: killServer},
 	{name: "full-disk", weight: 2, server: true, disk: true, hold: span{2 * s, 6 * s}, make: fullDisk},

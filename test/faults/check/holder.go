@@ -11,6 +11,8 @@ type holder struct {
 	list  []*hold // all others, in the order in which they came
 	count uint64  // how many there were, a token's balance being one
 	last  int64   // the clock at the last event that changed anything
+
+	read *readings // once everything is folded
 }
 
 // hold is a hold, the balance of a token, or a release that waits for its hold.

@@ -85,8 +85,16 @@ func newReadings(n int) readings {
 	return r
 }
 
-// readings of a holder, naively.
+// readings of a holder, when everything is folded.
 func (h *holder) readings(instants []int64, clock int64) readings {
+	if h.read == nil {
+		r := h.readNaively(instants, clock)
+		h.read = &r
+	}
+	return *h.read
+}
+
+func (h *holder) readNaively(instants []int64, clock int64) readings {
 	r := newReadings(len(instants))
 	r.count = h.count
 	for i, t := range instants {

@@ -72,12 +72,12 @@ func (l *Load) importLog(ctx context.Context, name string, life func() time.Dura
 			l.killed.Add(1)
 		case ctx.Err() != nil:
 			return fmt.Errorf("import %s: not done within %v; it said last: %s", name, importTime, output)
-		case err != nil:
+		case err != nil && n == 0: // no server, say; the next attempts may say the same
 			l.Logf("import %s: %v: %s", name, err, strings.TrimSpace(string(output)))
 		}
 		if err != nil {
 			select {
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(time.Second):
 			case <-ctx.Done():
 			}
 		}

@@ -175,7 +175,7 @@ func await(ctx context.Context, most time.Duration, what string, condition func(
 			return fmt.Errorf("not within %v: %s: %w", most, what, err)
 		}
 		select {
-		case <-time.After(20 * time.Millisecond):
+		case <-time.After(100 * time.Millisecond):
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/city-chain/holdfast/test/tree"
+)
+
+// TestFaults is the fault test in short: a few faults of each sort, on one server and on three.
+func TestFaults(t *testing.T) {
+	tree.Notice(t, moduleRoot())
+	for name, args := range map[string][]string{
+		"one server": {"--servers=1", "--events=80000", "--faults=8", "--duration=16s"},
+		"three servers": {
+			"--servers=3", "--events=60000", "--faults=7", "--duration=28s",
+			"--kinds=kill-worker,stop-worker,scale,kill-server,kill-leader-of-HOLDS_STATE,kill-leader-of-WORKERS,cut-server",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			file := filepath.Join(t.TempDir(), "result.json")
+			var stdout, stderr bytes.Buffer
+			code := command(t.Context(), append(args, "--json="+file), &stdout, &stderr)
+			if code != 0 {
+				t.Fatalf("exit code %d\n%s\n%s", code, &stdout, &stderr)
+			}
+			t.Log(stdout.String())
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var r Result
+			if err := json.Unmarshal(data, &r); err != nil {
+				t.Fatal(err)
+			}
+			if r.Wrong != 0 || len(r.Faults) < 7 || r.Events < 60_000 || r.Stored < uint64(r.Events) || r.Rejections == 0 || r.Imports == 0 {
+				t.Errorf("the run says little: %+v", r)
+			}
+		})
+	}
+}
+
+// The same seed gives the same schedule, and every kind is in it once at least.
+func TestPlan(t *testing.T) {
+	o := Options{Seed: 7, Faults: 40, Duration: time.Minute}
+	names := func(plan []fault) (list []string) {
+		for _, f := range plan {
+			list = append(list, f.name+" "+f.after.String()+" "+f.hold.String())
+			if f.hold < f.kind.hold.from || f.hold > f.kind.hold.to {
+				t.Errorf("%s lasts %v", f.name, f.hold)
+			}
+		}
+		return list
+	}
+	first := o.plan(kinds)
+	if diff := cmp.Diff(names(first), names(o.plan(kinds))); diff != "" {
+		t.Errorf("the same seed (-first +second):\n%s", diff)
+	}
+	made := map[string]bool{}
+	for _, f := range first {
+		made[f.name] = true
+	}
+	if want := slices.Sorted(slices.Values(kindNames())); !slices.Equal(slices.Sorted(maps.Keys(made)), want) {
+		t.Errorf("kinds in the schedule: %v", made)
+	}
+	o.Seed++
+	if cmp.Equal(names(first), names(o.plan(kinds))) {
+		t.Error("another seed gives the same schedule")
+	}
+}
+
+// Arguments that cannot be followed are said to be so.
+func TestArguments(t *testing.T) {
+	for _, args := range [][]string{{"--servers=2"}, {"--kinds=earthquake"}, {"more"}, {"--workers=0"}, {"--events=0"}} {
+		var stdout, stderr bytes.Buffer
+		if code := command(t.Context(), args, &stdout, &stderr); code == 0 || stderr.Len() == 0 {
+			t.Errorf("%v: exit code %d, %q", args, code, &stderr)
+		}
+	}
+}
+
+// A result is good without disagreements, or, unfenced, with some; and it says so.
+func TestResult(t *testing.T) {
+	for _, test := range []struct {
+		unfenced bool
+		wrong    int
+		ok       bool
+		says     string
+	}{
+		{false, 0, true, "disagreements                  0"},
+		{false, 3, false, "and 2 more"},
+		{true, 3, true, "the damage was found"},
+		{true, 0, false, "too weak"},
+	} {
+		r := Result{Unfenced: test.unfenced, Wrong: test.wrong, Faults: map[string]int{"scale": 2}}
+		if test.wrong > 0 {
+			r.Disagreements = []string{"one digit"}
+		}
+		var b strings.Builder
+		r.Print(&b)
+		if r.OK() != test.ok || !strings.Contains(b.String(), test.says) {
+			t.Errorf("%+v: ok %t, and it says:\n%s", test, r.OK(), &b)
+		}
+	}
+}
