@@ -11,18 +11,16 @@ import (
 const tokens = 1000
 
 // workload is complete holds: of random holders and tokens, with weights of up to 1,000, over up to twelve days and in the
-// last twelve days. It is the same in each round.
+// last twelve days. It is the same in each round. Holders' ids are written afresh for each hold, as if they had just been
+// received: to fetch them from a table would cost more than to publish them.
 type workload struct {
 	random  *rand.Rand
-	holders []string
+	holders int
 	tokens  []string
 }
 
 func newWorkload(holders int) *workload {
-	w := &workload{random: rand.New(rand.NewPCG(1, 2)), holders: make([]string, holders), tokens: make([]string, tokens)}
-	for i := range w.holders {
-		w.holders[i] = fmt.Sprintf("holder-%09d", i) // 16 bytes
-	}
+	w := &workload{random: rand.New(rand.NewPCG(1, 2)), holders: holders, tokens: make([]string, tokens)}
 	for i := range w.tokens {
 		w.tokens[i] = fmt.Sprintf("token-%010d", i)
 	}
@@ -31,26 +29,39 @@ func newWorkload(holders int) *workload {
 
 // everyone appends a hold of each holder from a number on, until the list is full.
 func (w *workload) everyone(list []events.HoldEvent, from int, now events.Time) []events.HoldEvent {
-	for ; from < len(w.holders) && len(list) < cap(list); from++ {
-		list = append(list, w.hold(w.holders[from], now))
-	}
-	return list
+	n := min(cap(list)-len(list), w.holders-from)
+	return w.holds(list, n, now, func(i int) int { return from + i })
 }
 
 // next appends n holds of random holders.
 func (w *workload) next(list []events.HoldEvent, n int, now events.Time) []events.HoldEvent {
-	for range n {
-		list = append(list, w.hold(w.holders[w.random.IntN(len(w.holders))], now))
-	}
-	return list
+	return w.holds(list, n, now, func(int) int { return w.random.IntN(w.holders) })
 }
 
-// hold is a hold that is over now.
-func (w *workload) hold(holder string, now events.Time) events.HoldEvent {
-	length := events.Time(w.random.Uint32()) / 4
-	end := now - events.Time(w.random.Uint32())/4
-	return events.HoldEvent{
-		Kind: events.KindHold, Token: w.tokens[w.random.IntN(tokens)], Holder: holder,
-		Start: end - length, End: end, Weight: events.Weight{Lo: 1 + w.random.Uint64N(1_000_000_000_000)},
+const (
+	idPrefix = "holder-"
+	idDigits = 9
+	idLength = len(idPrefix) + idDigits
+)
+
+// holds appends n holds that are over now, by the holders of these numbers.
+func (w *workload) holds(list []events.HoldEvent, n int, now events.Time, holder func(i int) int) []events.HoldEvent {
+	ids := make([]byte, 0, n*idLength)
+	for i := range n {
+		ids = append(ids, idPrefix...)
+		number := holder(i)
+		for scale := 100_000_000; scale > 0; scale /= 10 {
+			ids = append(ids, byte('0'+number/scale%10))
+		}
 	}
+	text := string(ids)
+	for i := range n {
+		r := w.random.Uint64()
+		length, end := events.Time(r>>34), now-events.Time(r>>4&(1<<30-1))
+		list = append(list, events.HoldEvent{
+			Kind: events.KindHold, Token: w.tokens[r%tokens], Holder: text[i*idLength : (i+1)*idLength],
+			Start: end - length, End: end, Weight: events.Weight{Lo: 1 + r%1_000_000_000_000},
+		})
+	}
+	return list
 }

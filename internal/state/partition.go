@@ -1,6 +1,7 @@
 package state
 
 import (
+	"bytes"
 	"errors"
 	"time"
 
@@ -30,6 +31,8 @@ type Partition[E, C any] struct {
 	due    events.Time
 	events []E          // reused
 	late   []score.Late // reused
+
+	scratch []byte // reused: a slot is encoded here, and then copied as long as it is
 }
 
 // NewPartition returns an empty partition of the stream made at that time.
@@ -196,7 +199,8 @@ func (p *Partition[E, C]) Prepare(attempt string) Flush {
 			continue
 		}
 		s.Sequence = max(s.Sequence, p.Sequence) // it may be ahead: a torn batch has stored it
-		value := p.log.appendSlot(nil, s)
+		p.scratch = p.log.appendSlot(p.scratch[:0], s)
+		value := bytes.Clone(p.scratch)
 		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: digest(value)}
 		f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.SlotKey(p.Partition, i), Value: value})
 		p.dirty[i] = false

@@ -46,10 +46,10 @@ func (hs *Holders) Append(b []byte) []byte {
 	b = wire.AppendArray(b, 3)
 	b = wire.AppendUint(b, uint64(hs.forgotten))
 	b = hs.scores.append(b)
-	ids := hs.sorted()
-	b = wire.AppendArray(b, len(ids))
-	for _, id := range ids {
-		b = hs.byID[id].append(b, id)
+	all := hs.sorted()
+	b = wire.AppendArray(b, len(all))
+	for _, m := range all {
+		b = m.append(b, m.id)
 	}
 	return b
 }

@@ -17,6 +17,7 @@ import (
 type Holders struct {
 	policy    *Policy
 	byID      map[string]*Holder
+	order     []member    // what byID has, in the order of the ids; nil = it was not asked for since byID changed
 	size      int         // an upper bound of the encoded size, in bytes
 	through   events.Time // the latest end among what is summed up; 0 = none
 	forgotten events.Time // the last instant at which a holder counted that has been removed since; 0 = none
@@ -78,7 +79,7 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 		return Unchanged, err
 	}
 	if fresh {
-		hs.byID[strings.Clone(e.Holder)] = h
+		hs.add(strings.Clone(e.Holder), h)
 	}
 	h.last = at.Clock
 	hs.size += f.grow
@@ -96,7 +97,7 @@ func (hs *Holders) over(h *Holder, e *events.HoldEvent, clock events.Time) (Outc
 			return Unchanged, err
 		}
 		h = &Holder{due: events.Open}
-		hs.byID[strings.Clone(e.Holder)] = h
+		hs.add(strings.Clone(e.Holder), h)
 		hs.size += size
 	}
 	hs.finish(h, Hold{Start: e.Start, End: e.End, Weight: e.Weight}, clock)
@@ -212,6 +213,12 @@ func (hs *Holders) replan() {
 	heap.Init(&hs.wakes)
 }
 
+// add lists a new holder. Its id is kept.
+func (hs *Holders) add(id string, h *Holder) {
+	hs.byID[id] = h
+	hs.order = nil
+}
+
 // remove forgets a holder.
 func (hs *Holders) remove(id string, h *Holder) {
 	hs.size -= holderSize(hs.policy, id)
@@ -219,6 +226,7 @@ func (hs *Holders) remove(id string, h *Holder) {
 		hs.size -= h.list[i].size()
 	}
 	delete(hs.byID, id)
+	hs.order = nil
 }
 
 func lateRelease(holder string, e *hold, reason events.Reason, detail string) Late {
@@ -257,8 +265,23 @@ func (hs *Holders) Scores() *Histogram { return &hs.scores }
 // Size returns an upper bound of the bytes that Append writes. It is a function of the state.
 func (hs *Holders) Size() int { return hs.size }
 
-// sorted returns the ids of the holders in order.
-func (hs *Holders) sorted() []string { return slices.Sorted(maps.Keys(hs.byID)) }
+// member is a holder under its id.
+type member struct {
+	id string
+	*Holder
+}
+
+// sorted returns the holders in the order of their ids. Most of the time no holder has come or gone since it was last asked.
+func (hs *Holders) sorted() []member {
+	if hs.order == nil {
+		hs.order = make([]member, 0, len(hs.byID))
+		for id, h := range hs.byID {
+			hs.order = append(hs.order, member{id, h})
+		}
+		slices.SortFunc(hs.order, func(a, b member) int { return strings.Compare(a.id, b.id) })
+	}
+	return hs.order
+}
 
 // wake is a plan to look at a holder when the clock reaches at.
 type wake struct {
