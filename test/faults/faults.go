@@ -292,7 +292,6 @@ func (r *run) check(ctx context.Context, ledger *check.Ledger) error {
 			return err
 		}
 		r.trouble("%v", err) // what is damaged may not be readable
-		report = &check.Report{}
 	}
 	r.result.finish(report, r.troubles, time.Since(began), time.Since(r.began))
 	return nil

@@ -102,7 +102,7 @@ func TestResult(t *testing.T) {
 		{true, 3, true, "the damage was found"},
 		{true, 0, false, "too weak"},
 	} {
-		r := Result{Unfenced: test.unfenced, Wrong: test.wrong, Faults: map[string]int{"scale": 2}}
+		r := Result{Unfenced: test.unfenced, Wrong: test.wrong, Noticed: test.wrong, Faults: map[string]int{"scale": 2}}
 		if test.wrong > 0 {
 			r.Disagreements = []string{"one digit"}
 		}

@@ -42,7 +42,8 @@ type Result struct {
 	SecondsToFold   float64 `json:"seconds_to_fold"` // after the last fault was mended
 	SecondsToCheck  float64 `json:"seconds_to_check"`
 
-	Wrong         int      `json:"wrong"`         // how many disagreements
+	Wrong         int      `json:"wrong"`         // how many disagreements, what went wrong besides included
+	Noticed       int      `json:"noticed"`       // how many of these are the checker's
 	Disagreements []string `json:"disagreements"` // the first of them
 }
 
@@ -59,12 +60,17 @@ func (r *Result) finish(report *check.Report, troubles []string, checking, all t
 	r.Stored, r.Messages, r.Duplicates, r.Rejections = report.Events, report.Messages, report.Duplicates, report.Rejections
 	r.Holders, r.Nodes, r.Score = report.Holders, report.Nodes, report.Score
 	r.SecondsToCheck, r.Minutes = checking.Seconds(), all.Minutes()
-	r.Wrong = report.Wrong + len(troubles)
+	r.Wrong, r.Noticed = report.Wrong+len(troubles), report.Wrong
 	r.Disagreements = append(append(r.Disagreements, troubles...), report.Disagreements...)
 }
 
-// OK tells whether the run is good: nothing is wrong, or, without fencing, something is.
-func (r *Result) OK() bool { return (r.Wrong > 0) == r.Unfenced }
+// OK tells whether the run is good: nothing is wrong, or, without fencing, the checker has noticed something.
+func (r *Result) OK() bool {
+	if r.Unfenced {
+		return r.Noticed > 0
+	}
+	return r.Wrong == 0
+}
 
 // Print writes the result for people.
 func (r *Result) Print(w io.Writer) {
@@ -106,7 +112,7 @@ func (r *Result) Print(w io.Writer) {
 		fmt.Fprintf(w, "  and %d more\n", more)
 	}
 	switch {
-	case r.Unfenced && r.Wrong > 0:
+	case r.Unfenced && r.OK():
 		fmt.Fprintln(w, "without fencing, the damage was found")
 	case r.Unfenced:
 		fmt.Fprintln(w, "without fencing, no damage was found: the checker or the load is too weak")

@@ -55,7 +55,7 @@ type Report struct {
 const maxTold = 50
 
 // Run checks everything once. The logs must have no producers any more, and everything in them must be folded. An error
-// says that the check could not be made; disagreements are no error.
+// says that the check could not be made to its end, and the report what was found until then; disagreements are no error.
 func Run(ctx context.Context, o Options) (*Report, error) {
 	if o.Logf == nil {
 		o.Logf = func(string, ...any) {}
@@ -67,16 +67,16 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	for _, log := range logs {
 		if err := c.checkLog(ctx, log); err != nil {
-			return nil, fmt.Errorf("check %s: %w", log.stream, err)
+			return c.report, fmt.Errorf("check %s: %w", log.stream, err)
 		}
 	}
 	if err := c.checkRejected(ctx); err != nil {
-		return nil, fmt.Errorf("check REJECTED: %w", err)
+		return c.report, fmt.Errorf("check REJECTED: %w", err)
 	}
 	c.checkLedger()
 	if o.Exporter != "" {
 		if err := c.checkExporter(ctx); err != nil {
-			return nil, fmt.Errorf("check the exporter: %w", err)
+			return c.report, fmt.Errorf("check the exporter: %w", err)
 		}
 	}
 	return c.report, nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -22,7 +23,7 @@ const (
 
 // checkExporter compares what an exporter serves with what was folded again.
 func (c *checker) checkExporter(ctx context.Context) error {
-	if err := c.awaitExporter(ctx); err != nil {
+	if has, err := c.awaitExporter(ctx); err != nil || !has {
 		return err
 	}
 	ranked := slices.Sorted(maps.Keys(c.totals.holders))
@@ -79,34 +80,42 @@ type stats struct {
 		HTTP     uint64            `json:"http_requests"`
 		GRPC     uint64            `json:"grpc_requests"`
 	} `json:"poh"`
-	Logs []struct {
-		Withheld int     `json:"withheld"`
-		Lag      *uint64 `json:"lag"`
-	} `json:"logs"`
+	Logs []logStats `json:"logs"`
 }
 
-// awaitExporter waits until the exporter has everything.
-func (c *checker) awaitExporter(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+// logStats is what the exporter says about a log.
+type logStats struct {
+	Withheld int     `json:"withheld"`
+	Lag      *uint64 `json:"lag"` // null: not known yet
+}
+
+// String says how far behind the exporter is.
+func (l logStats) String() string {
+	lag := "unknown"
+	if l.Lag != nil {
+		lag = fmt.Sprint(*l.Lag)
+	}
+	return fmt.Sprintf("%d partitions withheld, lag %s", l.Withheld, lag)
+}
+
+func (l logStats) behind() bool { return l.Withheld > 0 || l.Lag == nil || *l.Lag > 0 }
+
+// awaitExporter waits until the exporter has everything. If it never has, that is one disagreement in place of many.
+func (c *checker) awaitExporter(ctx context.Context) (has bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
 		var s stats
 		err := c.ask(ctx, "/stats", &s)
-		if err == nil && s.Messages == c.totals.messages && len(s.Logs) == len(logs) &&
-			!slices.ContainsFunc(s.Logs, func(l struct {
-				Withheld int     `json:"withheld"`
-				Lag      *uint64 `json:"lag"`
-			}) bool {
-				return l.Withheld > 0 || l.Lag == nil || *l.Lag > 0
-			}) {
-			return nil
+		if err == nil && s.Messages == c.totals.messages && len(s.Logs) == len(logs) && !slices.ContainsFunc(s.Logs, logStats.behind) {
+			return true, nil
 		}
 		select {
 		case <-ctx.Done():
 			if err == nil {
-				c.disagree("exporter: it has %d messages, and the streams %d, a minute after the last was folded: %+v", s.Messages, c.totals.messages, s.Logs)
+				c.disagree("exporter: it has %d messages, and the streams %d, %v after the last should have been folded; %v", s.Messages, c.totals.messages, patience, s.Logs)
 			}
-			return err
+			return false, c.tell(err)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -115,7 +124,7 @@ func (c *checker) awaitExporter(ctx context.Context) error {
 func (c *checker) askStats(ctx context.Context, i int, at string) error {
 	var s stats
 	if err := c.ask(ctx, "/stats?at="+at, &s); err != nil {
-		return err
+		return c.tell(err)
 	}
 	t := &c.totals
 	where := "exporter: /stats?at=" + at
@@ -174,7 +183,7 @@ func (c *checker) askTop(ctx context.Context, i int, at string, ranked []string)
 	}
 	path := fmt.Sprintf("/top?n=%d&at=%s", askedTop, at)
 	if err := c.ask(ctx, path, &top); err != nil {
-		return err
+		return c.tell(err)
 	}
 	if want := min(askedTop, len(ranked)); len(top.Holders) != want {
 		c.disagree("exporter: %s has %d holders, should have %d", path, len(top.Holders), want)
@@ -196,12 +205,27 @@ func (c *checker) askHolder(ctx context.Context, i int, at string, rank int, id 
 	}
 	path := "/holders/" + url.PathEscape(id) + "?at=" + at
 	if err := c.ask(ctx, path, &h); err != nil {
-		return err
+		return c.tell(err)
 	}
 	if want := c.totals.holders[id].at(i); h.ID != id || h.Rank != rank+1 || h.reading != want {
 		c.disagree("exporter: %s: %+v, should be rank %d: %+v", path, h, rank+1, want)
 	}
 	return nil
+}
+
+// answerError says that the exporter has answered, but not what was asked for.
+type answerError string
+
+func (e answerError) Error() string { return string(e) }
+
+// tell makes such an answer a disagreement.
+func (c *checker) tell(err error) error {
+	var answer answerError
+	if errors.As(err, &answer) {
+		c.disagree("exporter: %s", string(answer))
+		return nil
+	}
+	return err
 }
 
 // ask asks the exporter one question.
@@ -222,7 +246,7 @@ func (c *checker) ask(ctx context.Context, path string, answer any) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s: %s: %s", path, response.Status, body)
+		return answerError(fmt.Sprintf("%s: %s: %s", path, response.Status, body))
 	}
 	if err := json.Unmarshal(body, answer); err != nil {
 		return fmt.Errorf("%s: %w", path, err)

@@ -16,10 +16,10 @@ import (
 	"github.com/city-chain/holdfast/test/faults/check"
 )
 
-// singlePause is the time between two messages of each of the lanes of singles.
 const (
-	singlePause = 150 * time.Millisecond
-	singleLanes = 4 // so that the others go on while one waits for an answer that does not come
+	singlePause = 150 * time.Millisecond // between two messages of each of the lanes of singles
+	gapsPause   = 20 * time.Second       // between one producer that leaves gaps and the next
+	singleLanes = 4                      // so that the others go on while one waits for an answer that does not come
 )
 
 // singles sends messages without numbers, once each, until the faults are over.
@@ -153,10 +153,16 @@ func (p *producer) gaps(ctx context.Context) error {
 				break // no one knows how many there are now
 			}
 		}
-		select {
-		case <-time.After(20 * time.Second):
-		case <-ctx.Done():
+		for range int(gapsPause / singlePause) {
+			select {
+			case <-time.After(singlePause):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			if p.ended() {
+				break
+			}
 		}
 	}
-	return ctx.Err()
+	return nil
 }
