@@ -239,7 +239,7 @@ func (r *run) settle(ctx context.Context) {
 	began := time.Now()
 	patience := 3 * time.Minute
 	if r.Unfenced {
-		patience = 20 * time.Second // what is damaged may never be well
+		patience = 5 * time.Second // what is damaged may never be well
 	}
 	note := func(err error) {
 		if err != nil {
@@ -286,7 +286,11 @@ func (r *run) check(ctx context.Context, ledger *check.Ledger) error {
 	if err != nil {
 		return err
 	}
-	report, err := check.Run(ctx, check.Options{Source: source, Exporter: r.rig.ExporterURL(), Ledger: ledger, Logf: r.logf})
+	o := check.Options{Source: source, Exporter: r.rig.ExporterURL(), Ledger: ledger, Logf: r.logf}
+	if r.Unfenced {
+		o.Exporter = "" // it withholds what is damaged
+	}
+	report, err := check.Run(ctx, o)
 	if err != nil {
 		if !r.Unfenced {
 			return err

@@ -116,5 +116,21 @@ func (o *Options) plan(able []kind) []fault {
 		f.pick = random.Uint64()
 		f.wait = random.IntN(3) > 0
 	}
+	if o.Unfenced {
+		stopAtEnd(all)
+	}
 	return all
+}
+
+// stopAtEnd makes the last faults stop most of the workers at once, until the load is over and others have folded it. What one that wakes up
+// then stores, nobody stores again: without fencing it shows.
+func stopAtEnd(all []fault) {
+	i := slices.IndexFunc(kinds, func(k kind) bool { return k.name == "stop-worker" })
+	for n := range min(3, len(all)) {
+		f := &all[len(all)-1-n]
+		f.kind, f.hold = kinds[i], kinds[i].hold.to
+		if n < 2 {
+			f.after = 50 * ms
+		}
+	}
 }
