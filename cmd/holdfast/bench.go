@@ -57,6 +57,11 @@ const syncDefault = 2 * time.Minute
 func (b *benchmark) run(ctx context.Context, s *session) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, fmt.Errorf("--duration=%s is over: give it more, or fewer --events: %w", b.Duration, context.DeadlineExceeded))
 	defer cancel()
+	defer func() {
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
+			err = context.Cause(ctx) // whatever was under way just then
+		}
+	}()
 	flags := s.logFlags
 	if flags.LogLevel == "info" {
 		flags.LogLevel = "warn" // this command's output is for people
@@ -91,10 +96,11 @@ func (b *benchmark) run(ctx context.Context, s *session) (err error) {
 			return jetstream.Connect(ctx, jetstream.Options{InProcess: server, Name: name, Logger: logger})
 		}
 	}
+	measure := b.throughput
 	if b.Rate > 0 {
-		return b.staleness(ctx, s, o, sync)
+		measure = b.staleness
 	}
-	return b.throughput(ctx, s, o, sync)
+	return measure(ctx, s, o, sync)
 }
 
 // startServer starts a server in a temporary folder; stop removes both.
