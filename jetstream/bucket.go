@@ -110,7 +110,7 @@ func (b *Bucket) Delete(ctx context.Context, key string, revision uint64) error 
 		m.Header.Set(operationHeader, operationDelete)
 		expect(m, revision)
 		_, err = b.client.publish(ctx, m)
-		err = b.leaderless(ctx, err)
+		err = b.client.leaderless(ctx, b.stream, err)
 	}
 	if err != nil {
 		return fmt.Errorf("delete %s from bucket %s: %w", key, b.name, err)
@@ -132,20 +132,7 @@ func (b *Bucket) put(ctx context.Context, key string, value []byte, expected uin
 		m.Header.Set(jetstream.MsgTTLHeader, strconv.FormatInt(int64(seconds), 10)+"s")
 	}
 	ack, err := b.client.publish(ctx, m)
-	return ack.Sequence, b.leaderless(ctx, err)
-}
-
-// leaderless tells from each other the two reasons for which no one takes a
-// write: there is no bucket (ErrNoStream), or its stream has no leader at the
-// moment (ErrNotStored). In the second case it waits for the leader.
-func (b *Bucket) leaderless(ctx context.Context, err error) error {
-	if !errors.Is(err, ErrNoStream) {
-		return err
-	}
-	if _, reason := b.client.streamInfo(ctx, b.stream, ""); errors.Is(reason, ErrNoStream) {
-		return err
-	}
-	return fmt.Errorf("%w: stream %s had no leader", ErrNotStored, b.stream)
+	return ack.Sequence, b.client.leaderless(ctx, b.stream, err)
 }
 
 // marker returns the revision of the mark that a deleted or expired key has

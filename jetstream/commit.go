@@ -63,7 +63,7 @@ func (b *Bucket) commit(ctx context.Context, puts []Put, guard uint64) ([]uint64
 	expect(messages[len(messages)-1], guard)
 	last, err := b.client.publishBatch(ctx, messages)
 	if err != nil {
-		return nil, b.leaderless(ctx, err)
+		return nil, b.client.leaderless(ctx, b.stream, err)
 	}
 	revisions := make([]uint64, len(puts))
 	for i := range revisions {

@@ -20,6 +20,7 @@ const (
 	reconnectJitter = 100 * time.Millisecond
 	pingInterval    = 5 * time.Second // a dead connection is found after three
 	drainTimeout    = 5 * time.Second
+	flushTimeout    = 5 * time.Second // to hand bytes to the operating system
 )
 
 // Options says how to reach NATS and as whom.
@@ -100,6 +101,9 @@ func (o Options) natsOptions() ([]nats.Option, error) {
 		nats.ReconnectBufSize(-1),
 		nats.IgnoreAuthErrorAbort(), // rotated credentials are not the end
 		nats.PingInterval(pingInterval),
+		// A server that takes nothing any more, without closing, is not waited
+		// for: a write to it holds up all others, pings as well.
+		nats.FlusherTimeout(flushTimeout),
 		nats.DrainTimeout(drainTimeout),
 	}
 	options = append(options, logTo(logger)...)

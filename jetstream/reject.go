@@ -92,7 +92,7 @@ func (c *Client) rejectBatch(ctx context.Context, rejections []Rejection) error 
 	}
 	_, err := c.publishBatch(ctx, messages)
 	if !errors.Is(err, ErrConflict) {
-		return err
+		return c.leaderless(ctx, Rejected, err)
 	}
 	for _, r := range rejections {
 		_, err := c.publish(ctx, r.message())
@@ -100,7 +100,7 @@ func (c *Client) rejectBatch(ctx context.Context, rejections []Rejection) error 
 			err = c.confirmStored(ctx, r)
 		}
 		if err != nil {
-			return err
+			return c.leaderless(ctx, Rejected, err)
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func (c *Client) confirmStored(ctx context.Context, r Rejection) error {
 		return fmt.Errorf("%w: another write of %s is under way", ErrNotStored, r.Subject())
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: cannot see what stands there: %w", ErrNotStored, err)
 	}
 	want := r.message()
 	same := bytes.Equal(m.Data, want.Data)

@@ -108,14 +108,16 @@ func (c *Client) emptyThrough(ctx context.Context, stream, filter string, after 
 	switch {
 	case err != nil:
 		return 0, err
-	case now.leader() != before.leader() || c.nc.Stats().Reconnects != connections:
+	case now.leader() != before.leader() || c.nc.Stats().Reconnects != connections,
+		!now.Created.Equal(before.Created) || now.State.LastSeq < before.State.LastSeq:
 		return 0, errLeaderChanged
 	}
 	return before.State.LastSeq, nil
 }
 
-// errLeaderChanged says that answers came from different leaders and do not fit
-// together. The next ones are likely to.
+// errLeaderChanged says that answers do not fit together: they came from
+// different leaders, or from one that has lost something in between. The next
+// ones are likely to.
 var errLeaderChanged = errors.New("the stream's leader changed")
 
 // messageRequest asks for one message: by Sequence, the last by LastBySubject,
@@ -233,4 +235,17 @@ func (c *Client) askOnce(ctx context.Context, subject string, body []byte) (*nat
 	defer cancel()
 	m, err := c.nc.RequestWithContext(ctx, subject, body)
 	return m, unanswered(ctx, err)
+}
+
+// leaderless tells from each other the two reasons for which no one takes a
+// write: there is no stream (ErrNoStream), or it has no leader at the moment
+// (ErrNotStored). In the second case it waits for the leader.
+func (c *Client) leaderless(ctx context.Context, stream string, err error) error {
+	if !errors.Is(err, ErrNoStream) {
+		return err
+	}
+	if _, reason := c.streamInfo(ctx, stream, ""); errors.Is(reason, ErrNoStream) {
+		return err
+	}
+	return fmt.Errorf("%w: stream %s had no leader", ErrNotStored, stream)
 }

@@ -45,10 +45,11 @@ type Options struct {
 	// MaxStaleness bounds how long what is folded may go unstored while more keeps arriving; 0 means 1 s.
 	MaxStaleness time.Duration
 	// MaxUnstored bounds the messages of a partition that are folded and not stored, in bytes: reading waits for
-	// storing when it is reached. 0 means 16 MiB. Two partitions, one of each log, have it each.
+	// storing when it is reached. 0 means 16 MiB, so 512 MiB at most for a process that
+	// serves all sixteen partitions of both logs.
 	MaxUnstored int
-	// DrainTimeout bounds the storing of what is folded when Run is to end; 0 means 8 s, which is less than
-	// service.DefaultDrainTimeout.
+	// DrainTimeout bounds the storing of what is folded when Run is to end; 0 means 6 s, which
+	// with the handing over is less than service.DefaultDrainTimeout.
 	DrainTimeout time.Duration
 	// Registry takes the service's metrics. Required.
 	Registry prometheus.Registerer
@@ -96,7 +97,7 @@ func New(o Options) (*Service, error) {
 		o.MaxUnstored = 16 << 20
 	}
 	if o.DrainTimeout == 0 {
-		o.DrainTimeout = 8 * time.Second
+		o.DrainTimeout = 6 * time.Second
 	}
 	if o.Policy != nil {
 		if err := o.Policy.Validate(); err != nil {

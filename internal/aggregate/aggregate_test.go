@@ -638,6 +638,7 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 // forever is a lease that is always held.
 type forever struct{}
 
+func (forever) Held() bool               { return true }
 func (forever) Until() time.Time         { return time.Now().Add(time.Hour) }
 func (forever) Changed() <-chan struct{} { return nil }
 

@@ -18,8 +18,12 @@ type limits struct {
 }
 
 const (
-	// minInterval is the shortest time between two batches of a partition.
+	// minInterval is the shortest time between two batches of a partition, and how long a partition must be without messages
+	// to be stored at once.
 	minInterval = 25 * time.Millisecond
+	// shareOfStaleness is what part of the limit of staleness what is folded waits at least while more keeps arriving: a batch
+	// costs much the same whether a slot changed once or a thousand times.
+	shareOfStaleness = 2
 	// shareOfTime is how many times as long as a batch took to store, from when it was due and so with the wait for its
 	// turn, the next one waits: storing then takes a bounded share of the time, and batches grow with the load.
 	shareOfTime = 4
@@ -51,6 +55,8 @@ type machine[E, C any] struct {
 	refused  []jetstream.Rejection
 	bytes    int           // of the messages that are folded and not in a batch
 	since    time.Time     // when the oldest of them was folded
+	latest   time.Time     // when the newest of them was
+	rested   time.Time     // not before this may a batch be stored only because no more messages come
 	interval time.Duration // how long they may wait
 	askAt    time.Time     // when to ask how far an idle partition is empty
 
@@ -117,15 +123,21 @@ type step struct {
 func newMachine[E, C any](p *state.Partition[E, C], revision uint64, l limits, attempts func() string, pause func() *backoff, m *partitionMetrics, now time.Time) *machine[E, C] {
 	return &machine[E, C]{
 		limits: l, partition: p, revision: revision, attempts: attempts, pause: pause, metrics: m,
-		interval: minInterval, askAt: now.Add(l.idle), through: p.Sequence,
+		interval: l.staleness / shareOfStaleness, askAt: now.Add(l.idle), through: p.Sequence,
 	}
 }
 
 // message folds the next message of the partition.
 func (m *machine[E, C]) message(now time.Time, msg jetstream.Message) {
+	if msg.Sequence <= m.partition.Sequence {
+		// Nothing is read twice, so NATS has said before that the partition has no message there.
+		m.end(fmt.Errorf("%w: message %d comes after the partition was folded through %d", jetstream.ErrStreamChanged, msg.Sequence, m.partition.Sequence))
+		return
+	}
 	if !m.partition.Moved() {
 		m.since = now
 	}
+	m.latest = now
 	before := len(m.refused)
 	m.refused = m.partition.Fold(state.Message{Sequence: msg.Sequence, Time: msg.Time, Data: msg.Data}, m.refused)
 	m.bytes += len(msg.Data)
@@ -153,8 +165,12 @@ func (m *machine[E, C]) next(now, until time.Time, turn bool) step {
 			m.end(errDrain)
 		case s.begin == nil && !m.held(now):
 			m.end(errLease)
-		case s.wake.IsZero() || m.stopBy.Before(s.wake):
-			s.wake = m.stopBy
+		default:
+			for _, end := range []time.Time{m.stopBy, m.until} { // whichever comes first is the end
+				if !end.IsZero() && (s.wake.IsZero() || end.Before(s.wake)) {
+					s.wake = end
+				}
+			}
 		}
 	}
 	if m.ended {
@@ -238,7 +254,14 @@ func (m *machine[E, C]) due(now time.Time) time.Time {
 	if m.stopping() || len(m.refused) >= maxRefused || m.full() {
 		return now
 	}
-	return m.since.Add(m.interval)
+	due, quiet := m.since.Add(m.interval), m.latest.Add(minInterval)
+	if quiet.Before(m.rested) {
+		quiet = m.rested
+	}
+	if quiet.Before(due) {
+		return quiet
+	}
+	return due
 }
 
 // prepare makes a batch of what has changed.
@@ -282,7 +305,7 @@ func (m *machine[E, C]) asked(now time.Time, o outcome) {
 		m.proofs++
 		if o.through > m.partition.Sequence && !m.partition.Moved() {
 			m.partition.PassTo(o.through)
-			m.since = now
+			m.since, m.latest = now, now
 		}
 	}
 }
@@ -350,7 +373,8 @@ func (m *machine[E, C]) stored(now time.Time, revision uint64) {
 	took := now.Sub(m.batch.due)
 	m.revision, m.through, m.batch, m.behind = revision, m.batch.flush.Sequence, nil, nil
 	m.proofs++
-	m.interval = min(max(minInterval, shareOfTime*took), m.staleness)
+	m.rested = now.Add(took)
+	m.interval = min(max(m.staleness/shareOfStaleness, shareOfTime*took), m.staleness)
 	m.askAt = now.Add(m.idle)
 	m.metrics.flushes.Inc()
 	m.metrics.flushSeconds.Observe(took.Seconds())

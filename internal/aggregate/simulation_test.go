@@ -63,7 +63,7 @@ func TestSimulationNoticesWhatFencingPrevents(t *testing.T) {
 			found++
 		}
 	}
-	if found == 0 {
+	if found < 5 {
 		t.Errorf("damage was found under %d of 200 seeds", found)
 	}
 }
@@ -72,7 +72,7 @@ func TestSimulationNoticesWhatFencingPrevents(t *testing.T) {
 var simFaults = []string{
 	"commit stored", "commit in conflict", "commit not stored", "commit lost", "commit stored unacknowledged", "commit stored after it was given up",
 	"commit stored twice", "commit torn", "own commit recognised", "rejections stored in part", "rejections unknown",
-	"read from a lagging replica", "read from a deposed leader", "read failed", "message twice", "owner died", "owner paused", "owners overlapped", "handed over", "partition passed on idle",
+	"read from a lagging replica", "read from a deposed leader", "read failed", "owner died", "owner paused", "answer came to a paused owner", "owners overlapped", "handed over", "partition passed on idle",
 }
 
 type simCounts map[string]int
@@ -409,9 +409,6 @@ func (o *owner) poke() {
 			o.turn = s.turn
 			continue
 		case s.read && o.read < w.visible && !w.fault(10, "reading waits"):
-			if o.read > 0 && w.fault(5, "message twice") {
-				o.machine.message(w.now, w.messages[w.rand.IntN(o.read)])
-			}
 			o.machine.message(w.now, w.messages[o.read])
 			o.read++
 			continue
@@ -444,9 +441,15 @@ func (o *owner) begin(op *operation) {
 	w, life, m := o.w, o.life, o.machine
 	effect, answer := w.delay(60*time.Millisecond), w.delay(60*time.Millisecond)
 	deliver := func(out outcome) {
-		w.after(answer, o.ifAlive(life, func() {
+		var arrived func()
+		arrived = o.ifAlive(life, func() {
 			if o.machine != m {
 				return // loaded again meanwhile
+			}
+			if w.now.Before(o.paused) {
+				w.counts["answer came to a paused owner"]++
+				w.after(o.paused.Sub(w.now), arrived)
+				return
 			}
 			confirming := m.batch != nil && m.batch.stage == confirming
 			m.done(w.now, out)
@@ -454,7 +457,8 @@ func (o *owner) begin(op *operation) {
 				w.counts["own commit recognised"]++
 			}
 			o.poke()
-		}))
+		})
+		w.after(answer, arrived)
 	}
 	switch {
 	case op.reject != nil:

@@ -34,6 +34,8 @@ type bucket interface {
 
 // lease is the right to store, for a while; see partition.Lease.
 type lease interface {
+	// Held tells whether the lease is held now.
+	Held() bool
 	// Until returns the local instant before which the lease is held; it rises with each renewal.
 	Until() time.Time
 	// Changed returns a channel that is closed when the lease is held again after it was not.
@@ -74,6 +76,13 @@ const (
 // progress is how far a worker is, for others to look at.
 type progress struct{ folded, stored, pending atomic.Uint64 }
 
+// clear forgets how far the worker was.
+func (p *progress) clear() {
+	p.folded.Store(0)
+	p.stored.Store(0)
+	p.pending.Store(0)
+}
+
 func (p *progress) status() partition.LogStatus {
 	return partition.LogStatus{Folded: p.folded.Load(), Stored: p.stored.Load(), Pending: p.pending.Load()}
 }
@@ -90,7 +99,7 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 		limits:   limits{staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval, unstored: s.MaxUnstored},
 		confirm:  confirmStop,
 		progress: s.progressOf(log.Log, number),
-		released: func() { s.release(name); s.metrics.release(log.Stream, number) },
+		released: func() { s.release(name); s.metrics.release(log.Stream, number); s.progressOf(log.Log, number).clear() },
 	}
 }
 
@@ -102,6 +111,7 @@ func (w *worker[E, C]) run(ctx context.Context) {
 	wait := newBackoff()
 	var unfit time.Time // since when; the zero time = it is not
 	for ctx.Err() == nil {
+		began := time.Now()
 		err := w.serve(ctx, func() { wait.reset(); unfit = time.Time{} })
 		if err == nil {
 			return
@@ -112,9 +122,10 @@ func (w *worker[E, C]) run(ctx context.Context) {
 		w.report(err)
 		switch {
 		case !stopping(err):
+			unfit = time.Time{}
 			w.metrics.reloads.Inc()
 			w.logger.Warn("the partition is loaded again", "error", err)
-		case unfit.IsZero():
+		case unfit.IsZero() || time.Since(began) > w.confirm: // it was fit in between
 			unfit = time.Now()
 			fallthrough
 		case time.Since(unfit) < w.confirm:
@@ -166,10 +177,14 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	w.report(nil)
 	w.logger.Debug("loaded", "sequence", p.Sequence, "clock", p.Clock.String())
 	reading, stop := context.WithCancel(ctx)
-	defer stop()
 	messages := make(chan jetstream.Message)
 	ended := make(chan error, 1)
-	go func() { ended <- w.read(reading, p.Sequence+1, messages) }()
+	go func() { defer close(ended); ended <- w.read(reading, p.Sequence+1, messages) }()
+	defer func() {
+		stop()
+		for range ended { // until the reader has gone
+		}
+	}()
 
 	m := newMachine(p, revision, w.limits, w.attempts, newBackoff, w.metrics, time.Now())
 	err = w.drive(ctx, m, messages, ended, healthy)
@@ -200,7 +215,7 @@ func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-c
 	asked := ctx.Done()
 	for {
 		changed, now := w.lease.Changed(), time.Now()
-		s := m.next(now, w.lease.Until(), turn)
+		s := m.next(now, held(w.lease), turn)
 		if m.proofs != proofs {
 			proofs = m.proofs
 			healthy()
@@ -248,7 +263,7 @@ func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-c
 		case <-changed:
 		case err := <-ended:
 			if ctx.Err() == nil {
-				return err
+				return err // a batch under way is given up: the next life finds it stored or not
 			}
 			ended = nil
 		case <-asked:
@@ -256,6 +271,14 @@ func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-c
 			m.stop(time.Now())
 		}
 	}
+}
+
+// held returns up to when the lease is held; the zero time if it is not, by either of the system's clocks.
+func held(l lease) time.Time {
+	if !l.Held() {
+		return time.Time{}
+	}
+	return l.Until()
 }
 
 // do carries out an operation.

@@ -220,8 +220,8 @@ func (m *Membership) act(ctx context.Context) {
 		return
 	}
 	m.tellHealth()
-	if m.seen.owners == nil || !before(m.present) {
-		return // we are not sure to be counted on, and may see what is long past
+	if m.seen.owners == nil || m.seen.err != nil || !before(m.present) {
+		return // we are not sure to be counted on, or may see what is long past
 	}
 	members, owners := m.situation()
 	plan := Assign(members, owners)

@@ -95,7 +95,8 @@ func (a *Archive) each(ctx context.Context, f Filter, first, last uint64, yield 
 		sequence = m.Sequence
 		r, err := parse(m)
 		if err != nil {
-			return err
+			a.Unreadable(err) // nothing else is: the stream takes whatever is published below rejected.
+			continue
 		}
 		if sequence <= last && f.match(&r) {
 			if err := yield(r, sequence); err != nil {

@@ -118,6 +118,10 @@ type Archive struct {
 	retries  bucket
 	states   map[string]getter // by stream
 	patience time.Duration     // how long a write is tried again
+
+	// Unreadable is told of each message of REJECTED that is no rejection and is passed over. Open has it do nothing. It
+	// may be set before the archive is used.
+	Unreadable func(error)
 }
 
 // defaultPatience is longer than an election of a new leader takes.
@@ -125,7 +129,7 @@ const defaultPatience = 30 * time.Second
 
 // Open returns the archive that a client reaches. Nothing is asked of the server.
 func Open(c *jetstream.Client) *Archive {
-	a := &Archive{stream: c, retries: c.Bucket(jetstream.Retries), states: map[string]getter{}, patience: defaultPatience}
+	a := &Archive{stream: c, retries: c.Bucket(jetstream.Retries), states: map[string]getter{}, patience: defaultPatience, Unreadable: func(error) {}}
 	for _, log := range jetstream.Logs() {
 		a.states[log.Stream] = c.Bucket(log.Bucket)
 	}

@@ -197,15 +197,20 @@ func (r *retry) take(ctx context.Context, rejection Rejection) error {
 		r.before(id, sent)
 		return nil
 	}
+	books := r.books[id.Stream]
+	if books == nil {
+		r.impossible(id, fmt.Errorf("there is no stream %s to send it to", id.Stream))
+		return nil
+	}
 	e, err := assess(rejection)
-	if created := r.books[id.Stream][0].created; err == nil && rejection.At.Before(created) {
+	if created := books[0].created; err == nil && rejection.At.Before(created) {
 		err = fmt.Errorf("it is of a stream %s that is no more; the present one was made at %s", id.Stream, created.Format(time.RFC3339))
 	}
 	if err != nil {
 		r.impossible(id, err)
 		return nil
 	}
-	b := &r.books[id.Stream][events.PlaceOf(e.id()).Partition]
+	b := &books[events.PlaceOf(e.id()).Partition]
 	q := r.queues[b]
 	if q == nil {
 		q = &queue{}

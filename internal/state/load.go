@@ -33,18 +33,18 @@ func Load[E, C any](ctx context.Context, log *Log[E, C], p *Policy, number int, 
 	fail := func(err error) (*Partition[E, C], uint64, error) {
 		return nil, 0, fmt.Errorf("load partition %d of %s: %w", number, log.Stream, err)
 	}
+	key := jetstream.CheckpointKey(number)
+	entry, missing := bucket.Get(ctx, key)
+	if missing != nil && !errors.Is(missing, jetstream.ErrKeyNotFound) {
+		return fail(missing)
+	}
+	// The stream is looked at after the checkpoint, which may move on meanwhile: the stream is never behind it then.
 	now, err := stream.StreamState(ctx, log.Log)
 	if err != nil {
 		return fail(err)
 	}
 	part := NewPartition(log, p, now.Created, number)
-	key := jetstream.CheckpointKey(number)
-	entry, err := bucket.Get(ctx, key)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-	case err != nil:
-		return fail(err)
-	default:
+	if missing == nil {
 		c, err := DecodeCheckpoint(key, entry.Value)
 		if err != nil {
 			return fail(err)
