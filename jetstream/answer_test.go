@@ -2,6 +2,7 @@ package jetstream_test
 
 import (
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 
@@ -98,5 +99,45 @@ func TestReadWaitsForLeader(t *testing.T) {
 	m, err := c.Message(testContext(t), "HOLDS", 7)
 	if err != nil || m.Sequence != 7 || string(m.Data) != "x" || asked.Load() != 3 {
 		t.Errorf("after %d answers: %+v, %v", asked.Load(), m, err)
+	}
+}
+
+// That a partition has no message counts only if the same leader of the same
+// stream said so from beginning to end.
+func TestEmptyThroughOverLeaders(t *testing.T) {
+	t.Parallel()
+	const none = `{"error":{"code":404,"err_code":10037,"description":"no message found"}}`
+	info := func(leader, created string, last int) string {
+		return fmt.Sprintf(`{"config":{"name":"HOLDS"},"created":%q,"state":{"first_seq":1,"last_seq":%d},"cluster":{"leader":%q}}`, created, last, leader)
+	}
+	const made, again = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+	for name, test := range map[string]struct {
+		after string
+		ok    bool
+	}{
+		"the same":      {info("a", made, 110), true},
+		"another":       {info("b", made, 110), false},
+		"lost its tail": {info("a", made, 90), false},
+		"made again":    {info("a", again, 110), false},
+	} {
+		c, _ := playedServer(t, "$JS.API.STREAM.>", info("a", made, 100), none, test.after)
+		through, err := c.EmptyThrough(testContext(t), jetstream.Holds, 3, 50)
+		if (err == nil) != test.ok || test.ok && through != 100 {
+			t.Errorf("%s: %d, %v", name, through, err)
+		}
+	}
+}
+
+// While REJECTED has no leader, nobody takes a rejection; that passes.
+func TestRejectWaitsForLeader(t *testing.T) {
+	t.Parallel()
+	rejections := []jetstream.Rejection{{Stream: "HOLDS", Sequence: 1, Reason: "malformed"}}
+	c, _ := playedServer(t, "$JS.API.STREAM.INFO.REJECTED", `{"config":{"name":"REJECTED"},"state":{}}`)
+	if err := c.Reject(testContext(t), rejections); !errors.Is(err, jetstream.ErrNotStored) {
+		t.Errorf("without a leader: %v, want ErrNotStored", err)
+	}
+	c, _ = playedServer(t, "$JS.API.STREAM.INFO.REJECTED", `{"error":{"code":404,"err_code":10059,"description":"stream not found"}}`)
+	if err := c.Reject(testContext(t), rejections); !errors.Is(err, jetstream.ErrNoStream) {
+		t.Errorf("without a stream: %v, want ErrNoStream", err)
 	}
 }
