@@ -42,6 +42,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -102,10 +103,11 @@ type run struct {
 
 	mu       sync.Mutex
 	troubles []string      // guarded by mu
+	again    []fault       // that were not made, and are to be tried again; guarded by mu
 	told     time.Duration // of standing still; guarded by mu
 }
 
-// Run makes one run. An error says that it could not be made to its end.
+// Run makes one run. An error says that it could not be made to its end; the result, if there is one, has what was found until then.
 func Run(ctx context.Context, o Options) (result *Result, err error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -129,14 +131,17 @@ func Run(ctx context.Context, o Options) (result *Result, err error) {
 		return nil, err
 	}
 	r := &run{Options: o, began: time.Now(), server: make(chan struct{}, 1), result: newResult(&o, not)}
+	r.logf("seed %d", o.Seed)
 	if err := r.start(ctx, folder, able); err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, r.rig.Stop()) }()
-	if err := r.faults(ctx, able); err != nil {
-		return nil, err
+	report, err := r.faults(ctx, able)
+	if err != nil {
+		r.trouble("the run did not come to its end: %v", err)
 	}
-	return r.result, nil
+	r.result.finish(report, r.troubles, time.Since(r.began))
+	return r.result, err
 }
 
 // start builds and starts everything but the load.
@@ -157,15 +162,15 @@ func (r *run) start(ctx context.Context, folder string, able []kind) (err error)
 	return err
 }
 
-// faults makes the faults while the load goes on, and has it all checked.
-func (r *run) faults(ctx context.Context, able []kind) error {
+// faults makes the faults while the load goes on, and has it all checked. The report is what was found, also if there is an error.
+func (r *run) faults(ctx context.Context, able []kind) (*check.Report, error) {
 	l, err := load.Start(ctx, load.Options{
 		Servers: r.rig.Addresses(), Seed: r.Seed, Events: r.Events, Pace: r.pace.share,
 		MaxHolds: maxHolds, MaxTokens: maxTokens, MaxSeries: maxSeries,
 		Holdfast: r.rig.Program("holdfast"), Log: filepath.Join(moduleRoot(), "examples", "nasa-ipsc-1993.csv"), Logf: r.logf,
 	})
 	if err != nil {
-		return err
+		return &check.Report{}, err
 	}
 	began := time.Now()
 	watching, stop := context.WithCancel(ctx)
@@ -173,25 +178,35 @@ func (r *run) faults(ctx context.Context, able []kind) error {
 	go func() { defer close(watched); r.watch(watching) }()
 	r.makeAll(ctx, r.plan(able), l)
 	r.result.MinutesOfFaults = time.Since(began).Minutes()
+	r.result.EventsDuringFaults = l.Sent()
 	r.logf("all faults are made and mended; %d events are sent", l.Sent())
 
 	ledger, err := l.Wait()
 	stop()
 	<-watched
 	if err != nil {
-		return fmt.Errorf("the producers: %w", err)
+		err = fmt.Errorf("the producers: %w", err) // what they know is not complete: it is not compared
 	}
 	r.result.Events, r.result.Resent = l.Sent(), l.Resent()
 	r.result.Imports, r.result.ImportsKilled = l.Imports()
 	r.settle(ctx)
-	return r.check(ctx, ledger)
+	report, failed := r.check(ctx, ledger)
+	return report, errors.Join(err, failed)
 }
 
-// makeAll makes the faults of a plan and waits until all are mended.
+// makeAll makes the faults of a plan and waits until all are mended. One that was not made is tried again at once.
 func (r *run) makeAll(ctx context.Context, plan []fault, l *load.Load) {
 	var open sync.WaitGroup
 	defer open.Wait()
-	for i, f := range plan {
+	for i := 0; ; i++ {
+		plan = slices.Insert(plan, i, r.takeAgain()...)
+		if i == len(plan) { // those that are not mended yet may turn out not to have been made
+			open.Wait()
+			if plan = append(plan, r.takeAgain()...); i == len(plan) {
+				break
+			}
+		}
+		f := plan[i]
 		r.pace.step(i, len(plan), f.after)
 		select {
 		case <-time.After(f.after):
@@ -225,13 +240,39 @@ func (r *run) makeOne(ctx context.Context, f fault) {
 	switch {
 	case errors.Is(err, rig.ErrNone):
 		r.logf("         %s: %v; not counted", f.name, err)
+		r.missed(f, err)
 	case err != nil && ctx.Err() == nil:
 		r.trouble("%s: %v", f.name, err)
-	default:
+	case err == nil:
 		r.mu.Lock()
 		r.result.Faults[f.name]++
 		r.mu.Unlock()
 	}
+}
+
+// attempts is how often a fault is tried that turns out not to have been made.
+const attempts = 4
+
+// missed takes down that a fault was not made, and has it tried again.
+func (r *run) missed(f fault, err error) {
+	f.tried++
+	f.pick++
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.result.Missed[f.name]++
+	if f.tried < attempts {
+		r.again = append(r.again, f)
+		return
+	}
+	r.result.NotMade = append(r.result.NotMade, fmt.Sprintf("%s: tried %d times: %v", f.name, f.tried, err))
+}
+
+// takeAgain returns the faults that are to be tried again, once.
+func (r *run) takeAgain() (again []fault) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	again, r.again = r.again, nil
+	return again
 }
 
 // settle waits until everything is well and folded, and ends the workers. What does not come about is a trouble; the checker says the rest.
@@ -280,25 +321,23 @@ func (r *run) awaitFolded(ctx context.Context, patience time.Duration) error {
 	}
 }
 
-func (r *run) check(ctx context.Context, ledger *check.Ledger) error {
+func (r *run) check(ctx context.Context, ledger *check.Ledger) (*check.Report, error) {
 	began := time.Now()
+	defer func() { r.result.SecondsToCheck = time.Since(began).Seconds() }()
 	source, err := check.OpenNATS(r.rig.Conn())
 	if err != nil {
-		return err
+		return &check.Report{}, err
 	}
 	o := check.Options{Source: source, Exporter: r.rig.ExporterURL(), Ledger: ledger, Logf: r.logf}
 	if r.Unfenced {
 		o.Exporter = "" // it withholds what is damaged
 	}
 	report, err := check.Run(ctx, o)
-	if err != nil {
-		if !r.Unfenced {
-			return err
-		}
+	if err != nil && r.Unfenced {
 		r.trouble("%v", err) // what is damaged may not be readable
+		return report, nil
 	}
-	r.result.finish(report, r.troubles, time.Since(began), time.Since(r.began))
-	return nil
+	return report, err
 }
 
 // trouble takes down something that must not happen and is not for the checker to see.
@@ -312,6 +351,9 @@ func (r *run) trouble(format string, args ...any) {
 func (r *run) logf(format string, args ...any) {
 	r.Logf("%6.1f s  "+format, append([]any{time.Since(r.began).Seconds()}, args...)...)
 }
+
+// almostAll is the share of the load that may be sent before the last fault is mended: producers that have sent it all would end.
+const almostAll = 0.999
 
 // pace says how much of the load may have been sent: as much as there are faults made.
 type pace struct {
@@ -335,5 +377,5 @@ func (p *pace) share() float64 {
 	if p.length <= 0 {
 		return p.from
 	}
-	return min(1, p.from+(p.to-p.from)*min(1, time.Since(p.began).Seconds()/p.length.Seconds()))
+	return min(almostAll, p.from+(p.to-p.from)*min(1, time.Since(p.began).Seconds()/p.length.Seconds()))
 }

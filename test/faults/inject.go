@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/city-chain/holdfast/test/faults/rig"
 )
 
-// Each of these makes a fault and mends what it broke, and returns when that is done. Faults overlap, save those of servers.
+// Each of these makes a fault and mends what it broke, and returns when that is done. Faults overlap, save those of servers. One that was
+// not made after all, by what can be seen of it, returns [rig.ErrNone].
 
 // last lets a fault last.
 func (f fault) last(ctx context.Context) {
@@ -23,7 +25,7 @@ func killWorker(ctx context.Context, r *run, f fault) error {
 		return err
 	}
 	f.last(ctx)
-	return r.rig.Workers.Start()
+	return r.rig.Workers.Replace()
 }
 
 func pauseWorker(ctx context.Context, r *run, f fault) error {
@@ -38,7 +40,7 @@ func rollingRestart(ctx context.Context, r *run, _ fault) error {
 var sizes = []int{1, 4, 2, 8}
 
 func scale(ctx context.Context, r *run, _ fault) error {
-	size := sizes[r.scaled.Add(1)%int64(len(sizes))]
+	size := sizes[(r.scaled.Add(1)-1)%int64(len(sizes))]
 	return r.rig.Workers.Scale(ctx, size)
 }
 
@@ -60,13 +62,12 @@ func restartServer(ctx context.Context, f fault, s *rig.Server) error {
 	return s.Start()
 }
 
-// killLeader kills the server that leads a stream; any one, if none does at the time.
+// killLeader kills the server that leads a stream.
 func killLeader(stream string) func(context.Context, *run, fault) error {
 	return func(ctx context.Context, r *run, f fault) error {
 		leader := r.rig.Leader(ctx, stream)
 		if leader == nil {
-			r.Logf("         %s has no leader that answers; any server is killed", stream)
-			return killServer(ctx, r, f)
+			return fmt.Errorf("%w: %s has no leader that answers", rig.ErrNone, stream)
 		}
 		return restartServer(ctx, f, leader)
 	}
@@ -74,12 +75,7 @@ func killLeader(stream string) func(context.Context, *run, fault) error {
 
 func stepDown(stream string) func(context.Context, *run, fault) error {
 	return func(ctx context.Context, r *run, _ fault) error {
-		err := r.rig.StepDown(ctx, stream)
-		if errors.Is(err, context.DeadlineExceeded) {
-			r.Logf("         %s did not answer to stepping down", stream)
-			return nil
-		}
-		return err
+		return r.rig.StepDown(ctx, stream)
 	}
 }
 
@@ -89,9 +85,12 @@ func cutServer(silence bool) func(context.Context, *run, fault) error {
 		s.Cut(silence)
 		defer s.Join()
 		f.last(ctx)
-		return nil
+		return s.CutOff(ctx, silence)
 	}
 }
+
+// metWithin is how long a server may take to meet the disk that is full.
+const metWithin = 20 * time.Second
 
 // fullDisk fills the disk of a server while everything goes on, restarts the server while the disk is full, and makes room. A server that met
 // a full disk is restarted once more: it says that it must be.
@@ -104,6 +103,7 @@ func fullDisk(ctx context.Context, r *run, f fault) error {
 			return err
 		}
 		f.last(ctx)
+		met := s.AwaitFull(ctx, metWithin)
 		s.Kill()
 		if err := s.Start(); err != nil {
 			return err
@@ -113,7 +113,10 @@ func fullDisk(ctx context.Context, r *run, f fault) error {
 			return err
 		}
 		s.Kill()
-		return s.Start()
+		if err := s.Start(); err != nil {
+			return err
+		}
+		return met
 	}
 	return errors.New("no server has a small disk")
 }

@@ -20,18 +20,21 @@ type Result struct {
 	Workers  int            `json:"workers"` // at first
 	Unfenced bool           `json:"unfenced"`
 	Machine  string         `json:"machine"`
-	Faults   map[string]int `json:"faults"` // made, by kind
-	NotMade  []string       `json:"not_made,omitempty"`
+	Faults   map[string]int `json:"faults"`             // made, by kind
+	Missed   map[string]int `json:"missed"`             // attempts at faults that came to nothing, by kind: not counted in Faults
+	NotMade  []string       `json:"not_made,omitempty"` // kinds that cannot be made here, and faults that were given up; and why
 
-	Events     int64  `json:"events"`   // sent and acknowledged, each counted once
-	Stored     uint64 `json:"stored"`   // events in the streams, each time that they came
-	Messages   uint64 `json:"messages"` // in the streams
-	Resent     int64  `json:"resent"`   // messages sent again: on purpose, or since their outcome was not known
-	Duplicates uint64 `json:"duplicates"`
-	Rejections uint64 `json:"rejections"`
-	Holders    int    `json:"holders"`
-	Nodes      int    `json:"nodes"`
-	Score      string `json:"score"` // of all holders, in 400 days
+	Events int64 `json:"events"` // sent and acknowledged, each counted once
+	// EventsDuringFaults were sent and acknowledged when the last fault was mended.
+	EventsDuringFaults int64  `json:"events_during_faults"`
+	Stored             uint64 `json:"stored"`   // events in the streams, each time that they came
+	Messages           uint64 `json:"messages"` // in the streams
+	Resent             int64  `json:"resent"`   // messages sent again: on purpose, or since their outcome was not known
+	Duplicates         uint64 `json:"duplicates"`
+	Rejections         uint64 `json:"rejections"`
+	Holders            int    `json:"holders"`
+	Nodes              int    `json:"nodes"`
+	Score              string `json:"score"` // of all holders, in 400 days
 
 	Imports       int `json:"imports"` // of the bundled log
 	ImportsKilled int `json:"imports_killed"`
@@ -49,17 +52,17 @@ type Result struct {
 
 func newResult(o *Options, not []string) *Result {
 	return &Result{
-		Seed: o.Seed, Servers: o.Servers, Workers: o.Workers, Unfenced: o.Unfenced, NotMade: not, Faults: map[string]int{},
+		Seed: o.Seed, Servers: o.Servers, Workers: o.Workers, Unfenced: o.Unfenced, NotMade: not, Faults: map[string]int{}, Missed: map[string]int{},
 		Machine:       fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.NumCPU(), runtime.Version()),
 		Disagreements: []string{},
 	}
 }
 
 // finish takes up what the checker has found, and what went wrong besides.
-func (r *Result) finish(report *check.Report, troubles []string, checking, all time.Duration) {
+func (r *Result) finish(report *check.Report, troubles []string, all time.Duration) {
 	r.Stored, r.Messages, r.Duplicates, r.Rejections = report.Events, report.Messages, report.Duplicates, report.Rejections
 	r.Holders, r.Nodes, r.Score = report.Holders, report.Nodes, report.Score
-	r.SecondsToCheck, r.Minutes = checking.Seconds(), all.Minutes()
+	r.Minutes = all.Minutes()
 	r.Wrong, r.Noticed = report.Wrong+len(troubles), report.Wrong
 	r.Disagreements = append(append(r.Disagreements, troubles...), report.Disagreements...)
 }
@@ -88,6 +91,9 @@ func (r *Result) Print(w io.Writer) {
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
 		fmt.Fprintf(w, "  %-28s %4d\n", name, r.Faults[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(r.Missed)) {
+		fmt.Fprintf(w, "  %-28s %4d attempts came to nothing\n", name, r.Missed[name])
+	}
 	for _, not := range r.NotMade {
 		fmt.Fprintf(w, "  not made: %s\n", not)
 	}
@@ -95,7 +101,7 @@ func (r *Result) Print(w io.Writer) {
 		name  string
 		value any
 	}{
-		{"events", r.Events}, {"events stored", r.Stored}, {"duplicates", r.Duplicates}, {"rejections", r.Rejections},
+		{"events", r.Events}, {"  during the faults", r.EventsDuringFaults}, {"events stored", r.Stored}, {"duplicates", r.Duplicates}, {"rejections", r.Rejections},
 		{"messages", r.Messages}, {"sent again", r.Resent}, {"holders", r.Holders}, {"nodes", r.Nodes},
 		{"imports of the log", r.Imports}, {"imports killed", r.ImportsKilled},
 	} {

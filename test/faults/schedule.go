@@ -65,6 +65,7 @@ type fault struct {
 	after time.Duration // the one before it was begun
 	hold  time.Duration
 	pick  uint64 // which process, as there are at that time
+	tried int    // how often it turned out not to have been made
 	wait  bool   // for a server fault: whether all servers are well again before the next one
 }
 

@@ -28,7 +28,7 @@ func (r *run) replaceDead(ctx context.Context) {
 		}
 		for _, worker := range r.rig.Workers.Died() {
 			r.trouble("%s has ended by itself: %q", worker.Name, worker.Log(5, "stopped with an error", "panic", "fatal error"))
-			if err := r.rig.Workers.Start(); err != nil {
+			if err := r.rig.Workers.Replace(); err != nil {
 				r.trouble("%v", err)
 			}
 		}

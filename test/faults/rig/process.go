@@ -1,8 +1,11 @@
 package rig
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -84,10 +87,25 @@ func (p *Process) Died() bool {
 
 // Log returns those lines of what the process has said that have one of the texts in them, at most so many.
 func (p *Process) Log(most int, texts ...string) (lines []string) {
+	return p.logSince(0, most, texts...)
+}
+
+// logged is how long the log is.
+func (p *Process) logged() int64 {
+	info, err := os.Stat(p.logFile)
+	if err != nil {
+		return 0
+	}
+	return info.Size()
+}
+
+// logSince is Log from a length of the log on.
+func (p *Process) logSince(from int64, most int, texts ...string) (lines []string) {
 	data, err := os.ReadFile(p.logFile)
 	if err != nil {
 		return []string{err.Error()}
 	}
+	data = data[min(from, int64(len(data))):]
 	for line := range strings.Lines(string(data)) {
 		for _, text := range texts {
 			if len(lines) < most && strings.Contains(line, text) {
@@ -100,7 +118,19 @@ func (p *Process) Log(most int, texts ...string) (lines []string) {
 }
 
 // httpOK asks for a page and expects it to be there.
-func httpOK(ctx context.Context, url string) error {
+func httpOK(ctx context.Context, url string) error { return get(ctx, url, io.Discard) }
+
+// getJSON asks for a page and decodes it.
+func getJSON(ctx context.Context, url string, into any) error {
+	var page bytes.Buffer
+	if err := get(ctx, url, &page); err != nil {
+		return err
+	}
+	return json.Unmarshal(page.Bytes(), into)
+}
+
+// get asks for a page, expects it to be there, and copies it.
+func get(ctx context.Context, url string, to io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -111,9 +141,10 @@ func httpOK(ctx context.Context, url string) error {
 	if err != nil {
 		return err
 	}
-	response.Body.Close()
+	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("%s: %s", url, response.Status)
 	}
-	return nil
+	_, err = io.Copy(to, response.Body)
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -11,6 +12,7 @@ import (
 type proxy struct {
 	target   string
 	listener net.Listener
+	held     atomic.Int64 // writes that had to wait, since it was silenced last
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool // of both sides; guarded by mu
@@ -86,8 +88,11 @@ type gated struct {
 
 func (g gated) Write(b []byte) (int, error) {
 	g.proxy.mu.Lock()
-	open := g.proxy.open
+	open, state := g.proxy.open, g.proxy.state
 	g.proxy.mu.Unlock()
+	if state == silent {
+		g.proxy.held.Add(1)
+	}
 	<-open
 	return g.Conn.Write(b)
 }
@@ -115,6 +120,7 @@ func (p *proxy) cut(silence bool) {
 	defer p.mu.Unlock()
 	if silence {
 		p.state, p.open = silent, make(chan struct{})
+		p.held.Store(0)
 		return
 	}
 	p.state = refusing

@@ -58,7 +58,10 @@ func TestProxy(t *testing.T) {
 		t.Error("it does not pass on")
 	}
 	p.cut(true)
-	if say(first); hears(first, short) {
+	if p.held.Load() != 0 {
+		t.Error("it has held something back before it was to be silent")
+	}
+	if say(first); hears(first, short) || p.held.Load() == 0 {
 		t.Error("it is not silent")
 	}
 	p.join()

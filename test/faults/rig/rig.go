@@ -131,7 +131,12 @@ func (r *Rig) StartExporter(ctx context.Context) error {
 }
 
 // StopWorkers asks all workers to stop, and waits until they have.
-func (r *Rig) StopWorkers(ctx context.Context) error { return r.Workers.Scale(ctx, 0) }
+func (r *Rig) StopWorkers(ctx context.Context) error {
+	if err := r.Workers.Scale(ctx, 0); !errors.Is(err, ErrNone) {
+		return err
+	}
+	return nil
+}
 
 // Stop ends everything that runs.
 func (r *Rig) Stop() error {

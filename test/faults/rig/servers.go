@@ -22,6 +22,7 @@ type Server struct {
 	config                   string
 	routes                   []*proxy // to the other servers
 	disk                     *disk    // nil: the store lies in the rig's folder
+	filled                   int64    // how long the log was when the disk was filled
 }
 
 // URL is the server's address for clients.
@@ -113,6 +114,29 @@ func (r *Rig) AwaitServers(ctx context.Context, most time.Duration) error {
 // refused: what is sent does not arrive until the server is joined again.
 func (s *Server) Cut(silence bool) { s.eachRoute(func(p *proxy) { p.cut(silence) }) }
 
+// CutOff returns nil if what Cut began has come about: the server has no routes; or, with silence, something that was sent has not arrived.
+// Otherwise it is an [ErrNone] that says what is wrong. Ask before Join.
+func (s *Server) CutOff(ctx context.Context, silence bool) error {
+	if silence {
+		held := int64(0)
+		s.eachRoute(func(p *proxy) { held += p.held.Load() })
+		if held == 0 {
+			return fmt.Errorf("%w: nothing was sent that %s could have missed", ErrNone, s.Name)
+		}
+		return nil
+	}
+	var routes struct {
+		Count *int `json:"num_routes"`
+	}
+	if err := getJSON(ctx, "http://"+s.monitor+"/routez", &routes); err != nil {
+		return fmt.Errorf("%w: the routes of %s are not known: %w", ErrNone, s.Name, err)
+	}
+	if routes.Count == nil || *routes.Count > 0 {
+		return fmt.Errorf("%w: %s was cut off and still has routes", ErrNone, s.Name)
+	}
+	return nil
+}
+
 // Join ends what Cut began.
 func (s *Server) Join() { s.eachRoute((*proxy).join) }
 
@@ -131,7 +155,20 @@ func (s *Server) eachRoute(do func(*proxy)) {
 func (s *Server) HasDisk() bool { return s.disk != nil }
 
 // Fill leaves the server's store no room.
-func (s *Server) Fill() error { return s.disk.fill() }
+func (s *Server) Fill() error {
+	s.filled = s.logged()
+	return s.disk.fill()
+}
+
+// AwaitFull waits until the server has met the full disk, as its log since Fill says. If it does not in that time, that is an [ErrNone].
+func (s *Server) AwaitFull(ctx context.Context, most time.Duration) error {
+	return await(ctx, most, "the server meets the full disk", func() error {
+		if len(s.logSince(s.filled, 1, "no space left", "out of space")) == 0 {
+			return fmt.Errorf("%w: %s has not written", ErrNone, s.Name)
+		}
+		return nil
+	})
+}
 
 // Drain gives the server's store its room back.
 func (s *Server) Drain() error { return s.disk.drain() }
@@ -163,12 +200,31 @@ func (r *Rig) Leader(ctx context.Context, stream string) *Server {
 	return nil
 }
 
-// StepDown has the leader of a stream give up.
+// StepDown has the leader of a stream give up, and waits until another leads it. If that does not come about, it is an [ErrNone].
 func (r *Rig) StepDown(ctx context.Context, stream string) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
-	_, err := r.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
-	return err
+	before := r.Leader(ctx, stream)
+	if before == nil {
+		return fmt.Errorf("%w: %s has no leader that answers", ErrNone, stream)
+	}
+	m, err := r.conn.RequestWithContext(ctx, "$JS.API.STREAM.LEADER.STEPDOWN."+stream, nil)
+	if err != nil {
+		return fmt.Errorf("%w: no answer to stepping down from %s: %w", ErrNone, stream, err)
+	}
+	var answer struct {
+		Success bool                          `json:"success"`
+		Error   *struct{ Description string } `json:"error"`
+	}
+	if err := json.Unmarshal(m.Data, &answer); err != nil || !answer.Success || answer.Error != nil {
+		return fmt.Errorf("%w: the leader of %s does not step down: %s", ErrNone, stream, m.Data)
+	}
+	return await(ctx, 10*time.Second, "another server leads "+stream, func() error {
+		if after := r.Leader(ctx, stream); after == nil || after == before {
+			return ErrNone
+		}
+		return nil
+	})
 }
 
 // streamInfo is a part of what the leader of a stream says about it.

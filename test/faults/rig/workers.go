@@ -19,8 +19,11 @@ type Workers struct {
 
 	mu      sync.Mutex
 	running []*Worker // guarded by mu
+	want    int       // how many there are to be; guarded by mu
 	started int       // guarded by mu
 	ended   []*Worker // whose logs may tell something; guarded by mu
+
+	scaling sync.Mutex // held while there are getting more or fewer
 }
 
 // Worker is one aggregator.
@@ -29,10 +32,18 @@ type Worker struct {
 	stopped bool // guarded by the Workers' mu
 }
 
-// Start starts one more.
-func (w *Workers) Start() error {
+// Replace starts one in the place of one that is gone, unless there are as many as there are to be.
+func (w *Workers) Replace() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if len(w.running) >= w.want {
+		return nil
+	}
+	return w.start()
+}
+
+// start starts one more. The caller holds mu.
+func (w *Workers) start() error {
 	name := "worker-" + strconv.Itoa(w.started)
 	r := w.rig
 	args := append([]string{"--nats", r.URLs(), "--replicas", strconv.Itoa(len(r.Servers)), "--log-format", "json"}, r.WorkerFlags...)
@@ -72,8 +83,8 @@ func (w *Workers) take(pick uint64) *Worker {
 	return worker
 }
 
-// ErrNone says that there is no process that the fault could be done to.
-var ErrNone = errors.New("there is none")
+// ErrNone says that a fault was not made: there was nothing that it could be done to, or it did not show.
+var ErrNone = errors.New("not made")
 
 // Kill kills one.
 func (w *Workers) Kill(pick uint64) error {
@@ -117,24 +128,39 @@ func (w *Workers) Pause(ctx context.Context, pick uint64, length time.Duration) 
 	return resume(worker.command.Process)
 }
 
-// Restart asks each of those that run now to end, one after the other, and starts another in its place.
+// Restart asks each of those that run now to end, one after the other, and starts another in its place. Those that are stopped for
+// a while are left out; if all are, it is an [ErrNone].
 func (w *Workers) Restart(ctx context.Context) error {
-	for range w.Len() {
+	for i := range w.Len() {
 		worker := w.take(0) // the oldest: new ones are behind
-		if worker == nil {
+		switch {
+		case worker == nil && i == 0:
+			return ErrNone
+		case worker == nil:
 			return nil
 		}
-		if err := errors.Join(worker.Terminate(ctx, drainTime), w.Start()); err != nil {
+		if err := errors.Join(worker.Terminate(ctx, drainTime), w.Replace()); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// Scale starts workers, or asks some to end, until there are so many.
+// Scale starts workers, or asks some to end, until there are so many. If there are just that many, it is an [ErrNone].
 func (w *Workers) Scale(ctx context.Context, count int) error {
+	w.scaling.Lock()
+	defer w.scaling.Unlock()
+	w.mu.Lock()
+	same := w.want == count || len(w.running) == count
+	if !same {
+		w.want = count
+	}
+	w.mu.Unlock()
+	if same {
+		return fmt.Errorf("%w: there are %d workers already", ErrNone, count)
+	}
 	for w.Len() < count {
-		if err := w.Start(); err != nil {
+		if err := w.Replace(); err != nil {
 			return err
 		}
 	}
