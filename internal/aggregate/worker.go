@@ -69,6 +69,9 @@ const (
 	// idleInterval is how often a partition without messages moves its checkpoint on with the stream, so that a stream
 	// which was cut or replaced is noticed.
 	idleInterval = 10 * time.Second
+	// commitTimeout bounds a batch as a whole, which may have 250 MB; that the server says nothing for some seconds ends it
+	// before that.
+	commitTimeout = time.Minute
 	// askTimeout bounds the question how far the stream has moved on.
 	askTimeout = 2 * time.Second
 )
@@ -293,6 +296,8 @@ func (w *worker[E, C]) do(ctx context.Context, o *operation) outcome {
 				guard = e.Revision
 			}
 		}
+		ctx, cancel := context.WithTimeout(ctx, commitTimeout)
+		defer cancel()
 		revisions, err := w.bucket.Commit(ctx, o.commit.puts, guard)
 		if err != nil {
 			return outcome{err: err}

@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -121,13 +122,21 @@ func (s *session) checkUnused(ctx context.Context) error {
 func (s *session) makeStreams(ctx context.Context) error {
 	policy := state.DefaultPolicy()
 	changes, err := s.client.Apply(ctx, jetstream.Declaration{Policy: policy.Map()})
-	if err != nil {
-		return err
+	if made, all := len(changes), len(jetstream.Streams()); err == nil && made != all {
+		err = fmt.Errorf("%w: %d of %d were made by somebody else just now", ErrInUse, all-made, all)
 	}
-	if made, all := len(changes), len(jetstream.Streams()); made != all {
-		return fmt.Errorf("%w: %d of %d were made by somebody else just now; the others are left as they are", ErrInUse, all-made, all)
+	if err == nil {
+		return nil
 	}
-	return nil
+	var ours []string
+	for _, c := range changes {
+		if name, isBucket := strings.CutPrefix(c.Created, "bucket "); isBucket {
+			ours = append(ours, "KV_"+name)
+		} else {
+			ours = append(ours, strings.TrimPrefix(c.Created, "stream "))
+		}
+	}
+	return errors.Join(err, s.remove(ctx, ours...))
 }
 
 // remove deletes streams that a round made, also when ctx is done.
