@@ -42,6 +42,11 @@ fuzz: ## run each fuzz target for FUZZTIME (10s)
 compose: ## bring docker-compose.yml up on an engine of its own, break it, compare (Linux, root)
 	.ci/run compose
 
+.PHONY: faults
+faults: ## run the fault test on one server and on three, a quarter of an hour
+	go run ./test/faults --servers 1 --faults 40 --events 2000000
+	go run ./test/faults --servers 3 --faults 40 --events 1000000 --duration 8m
+
 .PHONY: ci
 ci: ## everything that must hold before a change goes in
 	.ci/run
