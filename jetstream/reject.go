@@ -125,7 +125,7 @@ func (c *Client) confirmStored(ctx context.Context, r Rejection) error {
 		same = same && m.Header.Get(name) == want.Header.Get(name)
 	}
 	if !same {
-		return fmt.Errorf("%w: %s is of an event that was refused at %s, before the stream %s was made again",
+		return fmt.Errorf("%w: %s was refused at %s as another event or for another reason, before the stream %s was made again or by another version of this program",
 			ErrForeignRejection, r.Subject(), m.Time.Format(time.RFC3339), r.Stream)
 	}
 	return nil
