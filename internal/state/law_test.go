@@ -256,3 +256,43 @@ func TestStoredPartitionsAreReadAgain(t *testing.T) {
 		}
 	})
 }
+
+// A slot that a torn batch has stored, seen on a replica that lags, and meanwhile overwritten by another worker that had
+// folded less: the next batch stores it again, and the partition can be loaded.
+func TestTornSlotOverwrittenUnseen(t *testing.T) {
+	policy, m := testPolicy(), newMemory()
+	var list []state.Message
+	for i := range 3 {
+		e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: holders[0], Start: 1000, End: 2000, Weight: events.Weight{Lo: 1}}
+		msg := state.Message{Sequence: uint64(i + 1), Time: time.Unix(10, 0), Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})}
+		list = append(list, msg)
+		m.add(jetstream.Message{Sequence: msg.Sequence, Time: msg.Time, Data: msg.Data})
+	}
+	flush := func(n int) state.Flush {
+		p := state.NewPartition(state.Holds, policy, m.state.Created, partition)
+		fold(p, list[:n], map[string]jetstream.Rejection{})
+		return p.Prepare("another's")
+	}
+	m.store(flush(3).Puts, 1) // the slot through 3, and then the power fails
+	m.lagging = maps.Clone(m.values)
+	m.store(flush(2).Puts, 2) // the slot through 2, and its checkpoint
+
+	load := func() *state.Partition[events.HoldEvent, *score.Holders] {
+		p, _, err := state.Load(context.Background(), state.Holds, policy, partition, m, m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	p := load()
+	fold(p, list[2:], map[string]jetstream.Rejection{})
+	f := p.Prepare("ours")
+	m.store(f.Puts, len(f.Puts))
+	m.lagging = nil
+	again := load()
+	straight := state.NewPartition(state.Holds, policy, m.state.Created, partition)
+	fold(straight, list, map[string]jetstream.Rejection{})
+	if diff := cmp.Diff(finish(straight, policy, nil), finish(again, policy, nil)); diff != "" {
+		t.Errorf("(-undisturbed +loaded):\n%s", diff)
+	}
+}
