@@ -43,7 +43,7 @@ func TestUnfenced(t *testing.T) {
 		t.Skip("this system cannot stop processes for a while, and without that nothing stale is stored")
 	}
 	t.Parallel()
-	if r := runCommand(t, "--unfenced", "--events=250000", "--faults=6", "--duration=8s"); r.Noticed == 0 {
+	if r := runCommand(t, "--unfenced", "--events=250000", "--faults=6", "--duration=8s"); r.Damaged == 0 {
 		t.Errorf("no damage: %+v", r)
 	}
 }
@@ -113,15 +113,17 @@ func TestResult(t *testing.T) {
 	for _, test := range []struct {
 		unfenced bool
 		wrong    int
+		late     int // disagreements that are no damage
 		ok       bool
 		says     string
 	}{
-		{false, 0, true, "disagreements                  0"},
-		{false, 3, false, "and 2 more"},
-		{true, 3, true, "the damage was found"},
-		{true, 0, false, "too weak"},
+		{false, 0, 0, true, "disagreements                  0"},
+		{false, 3, 0, false, "and 2 more"},
+		{true, 3, 0, true, "the damage was found"},
+		{true, 0, 0, false, "too weak"},
+		{true, 0, 4, false, "too weak"},
 	} {
-		r := Result{Unfenced: test.unfenced, Wrong: test.wrong, Noticed: test.wrong, Faults: map[string]int{"scale": 2}}
+		r := Result{Unfenced: test.unfenced, Wrong: test.wrong + test.late, Damaged: test.wrong, Faults: map[string]int{"scale": 2}}
 		if test.wrong > 0 {
 			r.Disagreements = []string{"one digit"}
 		}

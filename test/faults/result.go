@@ -46,7 +46,7 @@ type Result struct {
 	SecondsToCheck  float64 `json:"seconds_to_check"`
 
 	Wrong         int      `json:"wrong"`         // how many disagreements, what went wrong besides included
-	Noticed       int      `json:"noticed"`       // how many of these are the checker's
+	Damaged       int      `json:"damaged"`       // how many are of holders and nodes whose partitions are folded to the end
 	Disagreements []string `json:"disagreements"` // the first of them
 }
 
@@ -63,14 +63,14 @@ func (r *Result) finish(report *check.Report, troubles []string, all time.Durati
 	r.Stored, r.Messages, r.Duplicates, r.Rejections = report.Events, report.Messages, report.Duplicates, report.Rejections
 	r.Holders, r.Nodes, r.Score = report.Holders, report.Nodes, report.Score
 	r.Minutes = all.Minutes()
-	r.Wrong, r.Noticed = report.Wrong+len(troubles), report.Wrong
+	r.Wrong, r.Damaged = report.Wrong+len(troubles), report.Damaged
 	r.Disagreements = append(append(r.Disagreements, troubles...), report.Disagreements...)
 }
 
-// OK tells whether the run is good: nothing is wrong, or, without fencing, the checker has noticed something.
+// OK tells whether the run is good: nothing is wrong, or, without fencing, the checker has found damage.
 func (r *Result) OK() bool {
 	if r.Unfenced {
-		return r.Noticed > 0
+		return r.Damaged > 0
 	}
 	return r.Wrong == 0
 }

@@ -49,6 +49,9 @@ type Report struct {
 	// Wrong is how many disagreements there are, and Disagreements the first of them, in words.
 	Wrong         int
 	Disagreements []string
+	// Damaged is how many of them are of holders and nodes in partitions whose checkpoints cover everything: that something was
+	// not folded yet does not explain them.
+	Damaged int
 }
 
 // maxTold is how many disagreements a report tells in words.
@@ -113,6 +116,16 @@ func (c *checker) disagree(format string, args ...any) {
 	c.report.Wrong++
 	if len(c.report.Disagreements) < maxTold {
 		c.report.Disagreements = append(c.report.Disagreements, fmt.Sprintf(format, args...))
+	}
+}
+
+// damaged takes down a disagreement about a holder or node of a partition.
+func (c *checker) damaged(p *partition, format string, args ...any) {
+	c.disagree(format, args...)
+	if p.covered {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.report.Damaged++
 	}
 }
 

@@ -22,6 +22,7 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			c.disagree("%s: the checkpoint: %v", where, err)
 			return stored, nil
 		}
+		p.covered = checkpoint.sequence >= p.last
 		c.compareCheckpoint(where, p, checkpoint, stream)
 	} else if p.messages > 0 {
 		c.disagree("%s: %d messages, and no checkpoint", where, p.messages)
@@ -32,7 +33,11 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			return 0, err
 		}
 		want, slotName := p.slots[number], fmt.Sprintf("%s slot %d", where, number)
+		listed, isListed := checkpoint.slots[number]
 		switch {
+		case m == nil && want == nil && isListed:
+			c.disagree("%s: the checkpoint lists it, and no event belongs there", slotName)
+			continue
 		case m == nil && want == nil:
 			continue
 		case m == nil:
@@ -49,9 +54,12 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			c.disagree("%s: it is in the bucket, and no event belongs there", slotName)
 			continue
 		}
-		if listed := (listedSlot{s.sequence, digest(m.Data)}); checkpoint.slots[number] != listed {
-			c.disagree("%s: it is folded through %d with digest %x; the checkpoint lists it through %d with digest %x",
-				slotName, s.sequence, listed.digest, checkpoint.slots[number].sequence, checkpoint.slots[number].digest)
+		if found := (listedSlot{s.sequence, digest(m.Data)}); listed != found {
+			c.disagree("%s: it is folded through %d with digest %x; the checkpoint lists it (%t) through %d with digest %x",
+				slotName, found.sequence, found.digest, isListed, listed.sequence, listed.digest)
+		}
+		if s.sequence < want.touched || s.sequence > stream.Last {
+			c.disagree("%s: it is folded through %d, should be %d to %d", slotName, s.sequence, want.touched, stream.Last)
 		}
 		if s.version != 1 || !s.created.Equal(stream.Created) {
 			c.disagree("%s: version %d, of a stream made at %v; the stream was made at %v", slotName, s.version, s.created, stream.Created)
@@ -108,27 +116,27 @@ func (c *checker) compareSlot(where string, p *partition, want *slot, got *store
 		name := fmt.Sprintf("%s holder %q", where, id)
 		switch {
 		case w == nil:
-			c.disagree("%s: it is in the bucket, and has no events", name)
+			c.damaged(p, "%s: it is in the bucket, and has no events", name)
 		case g != nil:
 			c.compareHolder(name, p, w, g)
 		case w.count > 0 || len(w.known(p.clock)) > 0:
-			c.disagree("%s: it is not in the bucket", name)
+			c.damaged(p, "%s: it is not in the bucket", name)
 		}
 	}
 	for _, id := range keysOf(want.nodes, got.nodes) {
 		w, g := want.nodes[id], got.nodes[id]
 		name := fmt.Sprintf("%s node %q", where, id)
 		if w == nil || g == nil {
-			c.disagree("%s: in the bucket: %t, in the stream: %t", name, g != nil, w != nil)
+			c.damaged(p, "%s: in the bucket: %t, in the stream: %t", name, g != nil, w != nil)
 			continue
 		}
 		if w.last != g.last {
-			c.disagree("%s: last event at %d, should be %d", name, g.last, w.last)
+			c.damaged(p, "%s: last event at %d, should be %d", name, g.last, w.last)
 		}
 		did := w.did()
 		for _, what := range keysOf(did, g.did) {
 			if did[what] != g.did[what] {
-				c.disagree("%s: %s: %s, should be %s", name, what, g.did[what], did[what])
+				c.damaged(p, "%s: %s: %s, should be %s", name, what, g.did[what], did[what])
 			}
 		}
 	}
@@ -136,11 +144,11 @@ func (c *checker) compareSlot(where string, p *partition, want *slot, got *store
 
 func (c *checker) compareHolder(name string, p *partition, want *holder, got *storedHolder) {
 	if want.count != got.count || want.last != got.last {
-		c.disagree("%s: %d holds, last event at %d; should be %d, at %d", name, got.count, got.last, want.count, want.last)
+		c.damaged(p, "%s: %d holds, last event at %d; should be %d, at %d", name, got.count, got.last, want.count, want.last)
 	}
 	r := want.readings(c.instants, p.clock)
 	if got.through != r.through {
-		c.disagree("%s: known since %d, should be %d", name, got.through, r.through)
+		c.damaged(p, "%s: known since %d, should be %d", name, got.through, r.through)
 	}
 	for i, t := range c.instants {
 		score := new(big.Int).Set(got.finished)
@@ -148,7 +156,7 @@ func (c *checker) compareHolder(name string, p *partition, want *holder, got *st
 			score.Add(score, e.counted(t))
 		}
 		if score.Cmp(r.scores[i]) != 0 {
-			c.disagree("%s: score at %d: %s, should be %s", name, t, decimal(score, 12), decimal(r.scores[i], 12))
+			c.damaged(p, "%s: score at %d: %s, should be %s", name, t, decimal(score, 12), decimal(r.scores[i], 12))
 		}
 	}
 	var listed, known []string
@@ -159,7 +167,7 @@ func (c *checker) compareHolder(name string, p *partition, want *holder, got *st
 		known = append(known, e.String())
 	}
 	if !slices.Equal(listed, known) {
-		c.disagree("%s: holds: %q, should be %q", name, listed, known)
+		c.damaged(p, "%s: holds: %q, should be %q", name, listed, known)
 	}
 }
 

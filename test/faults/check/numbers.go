@@ -59,8 +59,10 @@ func (n *numbers) with(first uint64, count int) *numbers {
 }
 
 // String is the numbers as a checkpoint has them.
-func (n *numbers) String() string {
-	return fmt.Sprint("epoch ", n.epoch, " to ", n.floor, " and ", n.ranges())
+func (n *numbers) String() string { return numbersText(n.epoch, n.floor, n.ranges()) }
+
+func numbersText(epoch, floor uint64, ranges [][2]uint64) string {
+	return fmt.Sprint("epoch ", epoch, " to ", floor, " and ", ranges)
 }
 
 // admit returns which of a batch's events are new, or why all of them are refused.

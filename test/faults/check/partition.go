@@ -24,10 +24,13 @@ type partition struct {
 	rejected   map[string]*rejection // by subject
 	waiting    []waitingRelease      // some of them may not be waiting any more
 	singles    map[string]int        // how often each Nats-Msg-Id came
+
+	covered bool // its checkpoint covers the last message: what is wrong of its holders and nodes is damage, and not only late
 }
 
 // slot counts what became of the events that reached it.
 type slot struct {
+	touched   uint64            // the sequence of the last event that reached it
 	accepted  map[string]uint64 // by kind
 	unchanged uint64
 	refused   map[string]uint64
@@ -114,6 +117,7 @@ func (p *partition) event(e event, at position) {
 		s = &slot{accepted: map[string]uint64{}, refused: map[string]uint64{}, holders: map[string]*holder{}, nodes: map[string]*node{}}
 		p.slots[number] = s
 	}
+	s.touched = at.sequence
 	var unchanged bool
 	var kind string
 	switch e := e.(type) {

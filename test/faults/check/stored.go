@@ -1,10 +1,14 @@
 package check
 
 import (
+	"bytes"
+	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/vmihailenco/msgpack/v5"
@@ -17,17 +21,19 @@ import (
 type parts struct {
 	list []any
 	next int
+	left *int // how many parts of the value's arrays are not read yet
 }
 
 // wrongForm is what a value that does not fit its format panics with.
 type wrongForm string
 
-func listOf(v any) *parts {
+func listOf(v any, left *int) *parts {
 	list, ok := v.([]any)
 	if !ok {
 		panic(wrongForm(fmt.Sprintf("%T instead of an array", v)))
 	}
-	return &parts{list: list}
+	*left += len(list)
+	return &parts{list: list, left: left}
 }
 
 func (p *parts) any() any {
@@ -35,12 +41,35 @@ func (p *parts) any() any {
 		panic(wrongForm(fmt.Sprintf("an array of only %d parts", p.next)))
 	}
 	p.next++
+	*p.left--
 	return p.list[p.next-1]
 }
 
 func (p *parts) more() bool { return p.next < len(p.list) }
 
-func (p *parts) array() *parts { return listOf(p.any()) }
+func (p *parts) array() *parts { return listOf(p.any(), p.left) }
+
+// none reads nil if that is next, and tells whether it was.
+func (p *parts) none() bool {
+	if p.next == len(p.list) || p.list[p.next] != nil {
+		return false
+	}
+	p.any()
+	return true
+}
+
+// rising reads an array whose elements each return what they are sorted by, without equal ones.
+func rising[K any](p *parts, compare func(a, b K) int, read func(*parts) K) {
+	var last K
+	list := p.array()
+	for i := 0; list.more(); i++ {
+		next := read(list)
+		if i > 0 && compare(last, next) >= 0 {
+			panic(wrongForm(fmt.Sprintf("%v stands behind %v", next, last)))
+		}
+		last = next
+	}
+}
 
 func (p *parts) text() string {
 	v := p.any()
@@ -60,36 +89,59 @@ func (p *parts) bytes() string {
 	return string(b)
 }
 
-// sum is an integer, or the bytes of a large one.
+// sum is an integer, or the bytes of one that does not fit 64 bits.
 func (p *parts) sum() *big.Int {
 	v := p.any()
 	if b, ok := v.([]byte); ok {
+		if len(b) <= 8 || b[0] == 0 {
+			panic(wrongForm(fmt.Sprintf("the bytes %x instead of an integer", b)))
+		}
 		return new(big.Int).SetBytes(b)
 	}
 	n, ok := integer(v)
-	if !ok {
-		panic(wrongForm(fmt.Sprintf("%T instead of a number", v)))
+	if !ok || n.Sign() < 0 {
+		panic(wrongForm(fmt.Sprintf("%T %v instead of a number", v, v)))
 	}
 	return n
 }
 
-func (p *parts) number() uint64 { return p.sum().Uint64() }
-func (p *parts) instant() int64 { return p.sum().Int64() }
+// number is an integer from 0 on, of 64 bits.
+func (p *parts) number() uint64 {
+	n := p.sum()
+	if !n.IsUint64() {
+		panic(wrongForm(fmt.Sprintf("%v is too large a number", n)))
+	}
+	return n.Uint64()
+}
+
+// upTo is a number of at most that.
+func (p *parts) upTo(most uint64) uint64 {
+	n := p.number()
+	if n > most {
+		panic(wrongForm(fmt.Sprintf("%d instead of at most %d", n, most)))
+	}
+	return n
+}
+
+func (p *parts) instant() int64 { return int64(p.upTo(math.MaxInt64)) }
 
 // end is an instant, or nil for none.
 func (p *parts) end() int64 {
-	if p.next < len(p.list) && p.list[p.next] == nil {
-		p.next++
+	if p.none() {
 		return Forever
 	}
 	return p.instant()
 }
 
-// decodeStored decodes a value by what reads its parts.
+// decodeStored decodes a value by what reads its parts, and expects that nothing else is in it.
 func decodeStored(value []byte, read func(*parts)) (err error) {
 	var v any
-	if err := msgpack.Unmarshal(value, &v); err != nil {
+	rest := bytes.NewReader(value)
+	if err := msgpack.NewDecoder(rest).Decode(&v); err != nil {
 		return err
+	}
+	if rest.Len() > 0 {
+		return fmt.Errorf("not in its format: %d bytes behind it", rest.Len())
 	}
 	defer func() {
 		if r := recover(); r != nil {
@@ -100,7 +152,10 @@ func decodeStored(value []byte, read func(*parts)) (err error) {
 			err = fmt.Errorf("not in its format: %s", string(wrong))
 		}
 	}()
-	read(listOf(v))
+	left := 0
+	if read(listOf(v, &left)); left > 0 {
+		return fmt.Errorf("not in its format: %d parts too many", left)
+	}
 	return nil
 }
 
@@ -135,45 +190,55 @@ var reasons = map[uint64]string{
 
 func (p *parts) counts(names map[uint64]string) map[string]uint64 {
 	counts := map[string]uint64{}
-	for p.more() {
+	rising(p, cmp.Compare[uint64], func(p *parts) uint64 {
 		n := p.number()
 		name := names[n]
 		if name == "" {
 			name = fmt.Sprint("number ", n)
 		}
 		counts[name] = p.number()
-	}
+		return n
+	})
 	return counts
 }
 
 func (p *parts) tally() tally {
-	return tally{unchanged: p.number(), accepted: p.array().counts(kinds), refused: p.array().counts(reasons)}
+	return tally{unchanged: p.number(), accepted: p.counts(kinds), refused: p.counts(reasons)}
 }
 
 func decodeSlot(log log, value []byte) (*storedSlot, error) {
 	s := &storedSlot{holders: map[string]*storedHolder{}, nodes: map[string]*storedNode{}}
 	return s, decodeStored(value, func(p *parts) {
 		s.version, s.created, s.sequence, s.tally = p.number(), time.Unix(0, p.instant()), p.number(), p.array().tally()
-		content := p.array()
 		if log.number == 2 {
-			for content.more() {
-				n := content.array()
-				s.nodes[n.text()] = n.node()
-			}
+			rising(p, strings.Compare, func(p *parts) string {
+				n := p.array()
+				name := n.text()
+				s.nodes[name] = n.node()
+				return name
+			})
 			return
 		}
-		content.number() // forgotten: 0 without a TTL
-		s.added = content.array().histogram().String()
-		for all := content.array(); all.more(); {
-			h := all.array()
-			s.holders[h.text()] = h.holder()
+		content := p.array()
+		if content.number() != 0 { // without a TTL
+			panic(wrongForm("a holder was forgotten"))
 		}
+		s.added = content.array().histogram().String()
+		rising(content, strings.Compare, func(p *parts) string {
+			h := p.array()
+			id := h.text()
+			s.holders[id] = h.holder()
+			return id
+		})
 	})
 }
 
 func (p *parts) histogram() *histogram {
 	h := &histogram{sum: *p.sum()}
 	for i := 0; p.more(); i++ {
+		if i == len(h.counts) {
+			panic(wrongForm("a histogram of too many counts"))
+		}
 		h.counts[i] = p.number()
 	}
 	return h
@@ -192,6 +257,9 @@ func (p *parts) holder() *storedHolder {
 	for list := p.array(); list.more(); {
 		h.list = append(h.list, list.array().entry())
 	}
+	if !p.none() { // without a window
+		panic(wrongForm("a holder has a window"))
+	}
 	return h
 }
 
@@ -207,7 +275,7 @@ func (p *parts) entry() *hold {
 		h.start, h.weight = p.instant(), p.sum()
 	case waiting:
 		h.end, h.id, h.said = p.instant(), p.text(), p.instant()
-		h.at = position{sequence: p.number(), index: int(p.number()), clock: p.instant(), producer: p.text()}
+		h.at = position{sequence: p.number(), index: int(p.upTo(math.MaxInt32)), clock: p.instant(), producer: p.text()}
 	default:
 		panic(wrongForm(fmt.Sprintf("an entry of form %d", h.form)))
 	}
@@ -223,41 +291,49 @@ type storedNode struct {
 func (p *parts) node() *storedNode {
 	n := &storedNode{last: p.instant(), did: map[string]string{}}
 	for _, of := range []series{{"poh.issued", "success", "", 0}, {"poh.issued", "failure", "", 0}, {"poh.verified", "success", "", 0}, {"poh.verified", "failure", "", 0}} {
-		n.latencies(of, p.any())
+		n.latencies(of, p)
 	}
 	for _, kind := range []string{"minor", "major"} {
 		if count := p.number(); count > 0 {
 			n.did["gc "+kind] = fmt.Sprint(count)
 		}
 	}
-	if peers := p.any(); peers != nil {
-		n.did["peers"] = fmt.Sprint(peers)
+	if !p.none() {
+		n.did["peers"] = fmt.Sprint(p.number())
 	}
-	for list := p.array(); list.more(); {
-		of := list.array()
-		n.latencies(series{"http", of.text(), of.text(), of.number()}, of.any())
-	}
-	for list := p.array(); list.more(); {
-		of := list.array()
-		n.latencies(series{"grpc", of.text(), "", of.number()}, of.any())
-	}
+	rising(p, series.compare, func(p *parts) series {
+		in := p.array()
+		of := series{"http", in.text(), in.text(), in.number()}
+		n.latencies(of, in)
+		return of
+	})
+	rising(p, series.compare, func(p *parts) series {
+		in := p.array()
+		of := series{"grpc", in.text(), "", in.number()}
+		n.latencies(of, in)
+		return of
+	})
 	return n
 }
 
+func (s series) compare(other series) int {
+	return cmp.Or(strings.Compare(s.what, other.what), strings.Compare(s.route, other.route), cmp.Compare(s.status, other.status))
+}
+
 // latencies reads [high 64 bits of the sum, low, [classic, …], [gap, count, …]].
-func (n *storedNode) latencies(of series, v any) {
-	if v == nil {
+func (n *storedNode) latencies(of series, in *parts) {
+	if in.none() {
 		return
 	}
-	p := listOf(v)
-	d := distribution{sum: p.sum(), fine: map[uint64]uint64{}}
-	d.sum.Add(d.sum.Lsh(d.sum, 64), p.sum())
+	p := in.array()
+	d := distribution{sum: new(big.Int).SetUint64(p.number()), fine: map[uint64]uint64{}}
+	d.sum.Add(d.sum.Lsh(d.sum, 64), new(big.Int).SetUint64(p.number()))
 	for classic := p.array(); classic.more(); {
 		d.classic = append(d.classic, classic.number())
 	}
 	next := uint64(0)
 	for fine := p.array(); fine.more(); {
-		next += fine.number()
+		next += fine.upTo(math.MaxInt32)
 		d.fine[next] = fine.number()
 		next++
 	}
@@ -293,22 +369,33 @@ func decodeCheckpoint(value []byte) (*storedCheckpoint, error) {
 		c.last, c.lastDigest = p.number(), p.bytes()
 		c.messages, c.duplicates, c.flushes = p.number(), p.number(), p.number()
 		c.tally = p.array().tally()
-		for list := p.array(); list.more(); {
-			s := list.array()
-			c.slots[int(s.number())] = listedSlot{s.number(), s.bytes()}
-		}
-		for list := p.array(); list.more(); {
-			of := list.array()
+		rising(p, cmp.Compare[uint64], func(p *parts) uint64 {
+			s := p.array()
+			number := s.upTo(slots - 1)
+			c.slots[int(number)] = listedSlot{s.number(), s.bytes()}
+			return number
+		})
+		rising(p, strings.Compare, func(p *parts) string {
+			of := p.array()
 			name := of.text()
-			n := numbers{epoch: of.number(), floor: of.number(), above: map[uint64]bool{}}
-			for of.more() {
-				for i, last := of.number(), of.number(); i <= last; i++ {
-					n.above[i] = true
-				}
-			}
-			c.producers[name] = n.String()
-		}
+			c.producers[name] = of.numbers()
+			return name
+		})
 	})
+}
+
+// numbers reads a producer's numbers as they are compared.
+func (p *parts) numbers() string {
+	epoch, floor := p.number(), p.number()
+	var ranges [][2]uint64
+	for before := floor; p.more(); {
+		first, last := p.number(), p.number()
+		if first <= before || first-before < 2 || last < first {
+			panic(wrongForm(fmt.Sprintf("the numbers %d to %d behind %d", first, last, before)))
+		}
+		ranges, before = append(ranges, [2]uint64{first, last}), last
+	}
+	return numbersText(epoch, floor, ranges)
 }
 
 // did is what a node did, as it is compared with a stored one.
