@@ -1,12 +1,15 @@
 package check
 
 import (
+	"bytes"
 	"encoding/binary"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/vmihailenco/msgpack/v5"
 
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -97,6 +100,19 @@ func TestNotices(t *testing.T) {
 			}
 		}
 	}
+	// parts changes the parts of a value.
+	parts := func(stream, subject string, change func(slot []any) []any) func(*world) {
+		return edit(stream, subject, func(b []byte) []byte { return editParts(t, b, change) })
+	}
+	slot := func(change func(slot []any)) func(*world) {
+		return parts("KV_HOLDS_STATE", slotKey, func(all []any) []any { change(all); return all })
+	}
+	content := func(all []any) []any { return all[4].([]any) }
+	alice := func(all []any) []any { return content(all)[2].([]any)[0].([]any) }
+	checkpoint := func(change func(all []any)) func(*world) {
+		key := "$KV.HOLDS_STATE.c." + strconv.Itoa(place.Partition)
+		return parts("KV_HOLDS_STATE", key, func(all []any) []any { change(all); return all })
+	}
 	tests := map[string]struct {
 		fold  func(string, *Message) []*Message // what the state is folded from instead
 		after func(*world)                      // what is done to the state
@@ -124,9 +140,44 @@ func TestNotices(t *testing.T) {
 			b[i]-- // the sequence
 			return b
 		}), want: "sequence"},
-		"a slot missing":               {after: func(w *world) { w.remove("KV_HOLDS_STATE", slotKey) }, want: "it is not in the bucket"},
-		"a checkpoint missing":         {after: func(w *world) { w.remove("KV_POH_STATE", "$KV.POH_STATE.c."+strconv.Itoa(node.Partition)) }, want: "no checkpoint"},
-		"a key that belongs nowhere":   {after: func(w *world) { w.store("KV_POH_STATE", "$KV.POH_STATE.s.16.0", made, nil, nil) }, want: "keys, of which"},
+		"a slot missing":             {after: func(w *world) { w.remove("KV_HOLDS_STATE", slotKey) }, want: "it is not in the bucket"},
+		"a checkpoint missing":       {after: func(w *world) { w.remove("KV_POH_STATE", "$KV.POH_STATE.c."+strconv.Itoa(node.Partition)) }, want: "no checkpoint"},
+		"a key that belongs nowhere": {after: func(w *world) { w.store("KV_POH_STATE", "$KV.POH_STATE.s.16.0", made, nil, nil) }, want: "keys, of which"},
+		"bytes behind a slot":        {after: edit("KV_HOLDS_STATE", slotKey, func(b []byte) []byte { return append(b, 0) }), want: "1 bytes behind it"},
+		"a part too many of a slot":  {after: parts("KV_HOLDS_STATE", slotKey, func(all []any) []any { return append(all, 1) }), want: "1 parts too many"},
+		"a part too many of a holder": {after: slot(func(all []any) {
+			content(all)[2] = []any{append(alice(all), 1)}
+		}), want: "1 parts too many"},
+		"a holder twice": {after: slot(func(all []any) {
+			content(all)[2] = append(content(all)[2].([]any), alice(all))
+		}), want: "alice stands behind alice"},
+		"a kind counted twice": {after: slot(func(all []any) {
+			tally := all[3].([]any)
+			tally[1] = append(tally[1].([]any), tally[1].([]any)...)
+		}), want: "1 stands behind 1"},
+		"a negative number":     {after: slot(func(all []any) { alice(all)[4] = -1 }), want: "instead of a number"},
+		"a number of 65 bits":   {after: slot(func(all []any) { all[2] = []byte{1, 0, 0, 0, 0, 0, 0, 0, 0} }), want: "too large a number"},
+		"an instant of 64 bits": {after: slot(func(all []any) { alice(all)[3] = uint64(1) << 63 }), want: "instead of at most"},
+		"a short sum in bytes":  {after: slot(func(all []any) { alice(all)[1] = []byte{7} }), want: "instead of an integer"},
+		"a holder forgotten":    {after: slot(func(all []any) { content(all)[0] = 1 }), want: "forgotten"},
+		"a window":              {after: slot(func(all []any) { alice(all)[6] = []any{1, 1} }), want: "window"},
+		"a long histogram":      {after: slot(func(all []any) { content(all)[1] = append(content(all)[1].([]any), make([]any, 20)...) }), want: "slot"},
+		"a slot ahead":          {after: slot(func(all []any) { all[2] = 99 }), want: "it is folded through 99, should be 3 to 4"},
+		"a slot behind":         {after: slot(func(all []any) { all[2] = 2 }), want: "it is folded through 2, should be 3 to 4"},
+		"a slot listed that is nowhere": {after: checkpoint(func(all []any) {
+			all[13] = append([]any{[]any{0, 1, make([]byte, 16)}}, all[13].([]any)...)
+		}), want: "slot 0: the checkpoint lists it, and no event belongs there"},
+		"a slot listed out of range": {after: checkpoint(func(all []any) {
+			all[13] = append(all[13].([]any), []any{256, 1, make([]byte, 16)})
+		}), want: "256 instead of at most 255"},
+		"a slot listed twice": {after: checkpoint(func(all []any) { all[13] = append(all[13].([]any), all[13].([]any)[0]) }), want: "stands behind"},
+		"half of all numbers": {after: checkpoint(func(all []any) {
+			all[14] = []any{append(all[14].([]any)[0].([]any), 5, uint64(1)<<63)}
+		}), want: "[[5 9223372036854775808]], should be epoch 0 to 3 and []"},
+		"numbers that overlap": {after: checkpoint(func(all []any) {
+			all[14] = []any{append(all[14].([]any)[0].([]any), 4, 4)}
+		}), want: "the numbers 4 to 4 behind 3"},
+		"a producer twice":             {after: checkpoint(func(all []any) { all[14] = append(all[14].([]any), all[14].([]any)[0]) }), want: "p stands behind p"},
 		"a message of the stream lost": {after: func(w *world) { w.all["HOLDS"] = w.all["HOLDS"][:3] }, want: "should be"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(tests)) {
@@ -140,6 +191,22 @@ func TestNotices(t *testing.T) {
 			t.Errorf("%s: no disagreement with %q in %q", name, test.want, r.Disagreements)
 		}
 	}
+}
+
+// editParts changes the parts of a MessagePack array.
+func editParts(t *testing.T, value []byte, change func([]any) []any) []byte {
+	t.Helper()
+	var all []any
+	if err := msgpack.Unmarshal(value, &all); err != nil {
+		t.Fatal(err)
+	}
+	var changed bytes.Buffer
+	encoder := msgpack.NewEncoder(&changed)
+	encoder.UseCompactInts(true)
+	if err := encoder.Encode(change(all)); err != nil {
+		t.Fatal(err)
+	}
+	return changed.Bytes()
 }
 
 // remove takes a key out of a bucket.

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math/big"
 	"slices"
+	"strconv"
+	"strings"
 )
 
 // compare holds a partition against what its bucket has. It returns how many keys the bucket has of it.
@@ -186,7 +188,7 @@ func (c *checker) checkRejected(ctx context.Context) error {
 			return nil
 		case r.seen > 0:
 			c.disagree("%s: it is in REJECTED more than once", m.Subject)
-		case r.reason != m.header("Holdfast-Reason") || r.producer != m.header("Holdfast-Producer"):
+		case r.reason != m.header("Holdfast-Reason") || headerText(r.producer) != m.header("Holdfast-Producer"):
 			c.disagree("%s: it is in REJECTED for %q, of producer %q; should be for %q, of %q",
 				m.Subject, m.header("Holdfast-Reason"), m.header("Holdfast-Producer"), r.reason, r.producer)
 		case !r.has(m, decoders):
@@ -206,9 +208,32 @@ func (c *checker) checkRejected(ctx context.Context) error {
 	return nil
 }
 
+// maxBody is the largest body that REJECTED keeps: 1 MiB less the room for headers.
+const maxBody = 1<<20 - 4096
+
+// headerText is a text as a header has it: control characters are blanks, and what is over 1,024 bytes is cut.
+func headerText(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		if c < ' ' || c == 0x7f {
+			b[i] = ' '
+		}
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(string(b[:min(1024, len(b))]), ""))
+}
+
 // has tells whether a message of REJECTED has the event that was refused.
 func (r *rejection) has(m *Message, decoders map[string]*decoder) bool {
-	if r.event == nil {
+	omitted := ""
+	if r.event == nil && len(r.data) > maxBody {
+		omitted = strconv.Itoa(len(r.data))
+	}
+	switch {
+	case m.header("Holdfast-Omitted") != omitted:
+		return false
+	case omitted != "":
+		return len(m.Data) == 0
+	case r.event == nil:
 		return string(r.data) == string(m.Data)
 	}
 	d := decoders["POH"]

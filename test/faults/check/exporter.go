@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -101,8 +102,8 @@ func (l logStats) String() string {
 func (l logStats) behind() bool { return l.Withheld > 0 || l.Lag == nil || *l.Lag > 0 }
 
 // awaitExporter waits until the exporter has everything. If it never has, that is one disagreement in place of many.
-func (c *checker) awaitExporter(ctx context.Context) (has bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, patience)
+func (c *checker) awaitExporter(whole context.Context) (has bool, err error) {
+	ctx, cancel := context.WithTimeout(whole, patience)
 	defer cancel()
 	for {
 		var s stats
@@ -112,10 +113,8 @@ func (c *checker) awaitExporter(ctx context.Context) (has bool, err error) {
 		}
 		select {
 		case <-ctx.Done():
-			if err == nil {
-				c.disagree("exporter: it has %d messages, and the streams %d, %v after the last should have been folded; %v", s.Messages, c.totals.messages, patience, s.Logs)
-			}
-			return false, c.tell(err)
+			c.disagree("exporter: it has %d messages, and the streams %d, %v after the last should have been folded; %v (%v)", s.Messages, c.totals.messages, patience, s.Logs, err)
+			return false, context.Cause(whole)
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
@@ -144,9 +143,9 @@ func (c *checker) askStats(ctx context.Context, i int, at string) error {
 	var requests, calls uint64
 	for name, n := range t.done {
 		switch {
-		case len(name) > 5 && name[:5] == "http ":
+		case strings.HasPrefix(name, "http "):
 			requests += n
-		case len(name) > 5 && name[:5] == "grpc ":
+		case strings.HasPrefix(name, "grpc "):
 			calls += n
 		default:
 			want[name] = n

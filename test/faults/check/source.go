@@ -48,8 +48,7 @@ func (m *Message) header(name string) string {
 
 // NATS is the streams and buckets of a NATS account.
 type NATS struct {
-	js   nats.JetStreamContext
-	conn *nats.Conn
+	js nats.JetStreamContext
 }
 
 // patience is how long a server may take to answer, or to deliver the next message.
@@ -58,7 +57,7 @@ const patience = 30 * time.Second
 // OpenNATS reads over a connection, which stays the caller's.
 func OpenNATS(conn *nats.Conn) (*NATS, error) {
 	js, err := conn.JetStream(nats.MaxWait(patience))
-	return &NATS{js: js, conn: conn}, err
+	return &NATS{js: js}, err
 }
 
 // Stream implements [Source].
