@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/test/faults/check"
+	"github.com/city-chain/holdfast/test/faults/rig"
 )
 
 // watch looks after the workers, and at how the fold goes on, until ctx is done.
@@ -16,7 +17,7 @@ func (r *run) watch(ctx context.Context) {
 	watchers.Wait()
 }
 
-// replaceDead starts another worker when one has ended by itself, which none should.
+// replaceDead starts another worker when one has ended by itself.
 func (r *run) replaceDead(ctx context.Context) {
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
@@ -26,8 +27,7 @@ func (r *run) replaceDead(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, worker := range r.rig.Workers.Died() {
-			r.trouble("%s has ended by itself: %q", worker.Name, worker.Log(5, "stopped with an error", "panic", "fatal error"))
+		for range r.rig.Workers.Died() {
 			if err := r.rig.Workers.Replace(); err != nil {
 				r.trouble("%v", err)
 			}
@@ -69,6 +69,11 @@ func (r *run) watchProgress(ctx context.Context) {
 			since[p.Partition], seen[p.Partition] = now, p
 		}
 	}
+}
+
+// ended takes down that a process has ended by itself, which none should.
+func (r *run) ended(p *rig.Process, err error) {
+	r.trouble("%s has ended by itself: %v: %q", p.Name, err, p.Log(5, "stopped with an error", "panic", "fatal error", "[FTL]"))
 }
 
 // stoodStill notes that a partition has not moved for some time.

@@ -12,6 +12,9 @@ import (
 // quite give the same run again.
 var seed = flag.Uint64("seed", uint64(time.Now().UnixNano()), "what random moments and events are derived from")
 
+// measurePauses has pauses measured, which takes a machine that does little else.
+var measurePauses = flag.Bool("pauses", false, "measure pauses")
+
 // binaries is a folder for our commands.
 var binaries string
 

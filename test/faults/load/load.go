@@ -52,7 +52,6 @@ const (
 // Load is a load that runs.
 type Load struct {
 	Options
-	began    time.Time
 	at       int64 // the ledger's
 	sent     atomic.Int64
 	resent   atomic.Int64 // messages that were sent although they might have been stored
@@ -68,7 +67,7 @@ type Load struct {
 // Start begins to publish. The streams must be there.
 func Start(ctx context.Context, o Options) (*Load, error) {
 	now := time.Now()
-	l := &Load{Options: o, began: now, at: now.Add(400 * 24 * time.Hour).UnixMilli()}
+	l := &Load{Options: o, at: now.Add(400 * 24 * time.Hour).UnixMilli()}
 	l.ledger = newLedger(l.at)
 	var starters []func(context.Context) error
 	add := func(name string, run func(context.Context, *producer) error) error {

@@ -21,17 +21,18 @@ type Process struct {
 	command *exec.Cmd
 	logFile string
 	exited  chan struct{}
-	ending  atomic.Bool // it was asked or made to end
+	ending  atomic.Bool // it was asked or made to end, or may end
 }
 
-// begin starts a process.
-func (r *Rig) begin(name, program string, args ...string) (*Process, error) {
+// begin starts a process. If it ends by itself, and it may not, the rig's user is told.
+func (r *Rig) begin(name, program string, mayEnd bool, args ...string) (*Process, error) {
 	p := &Process{Name: name, logFile: filepath.Join(r.Folder, name+".log"), exited: make(chan struct{})}
 	log, err := os.OpenFile(p.logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
+	p.ending.Store(mayEnd)
 	p.command = exec.Command(program, args...)
 	p.command.Stdout, p.command.Stderr = log, log
 	if err := p.command.Start(); err != nil {
@@ -40,7 +41,7 @@ func (r *Rig) begin(name, program string, args ...string) (*Process, error) {
 	go func() {
 		err := p.command.Wait()
 		if !p.ending.Load() {
-			r.Logf("%s has ended by itself: %v", name, err)
+			r.Ended(p, err)
 		}
 		close(p.exited)
 	}()

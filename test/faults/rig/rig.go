@@ -32,10 +32,12 @@ type Options struct {
 	// WorkerFlags are flags of every worker, beside those that the rig gives.
 	WorkerFlags []string
 	Logf        func(format string, args ...any)
+	// Ended is told of a process that has ended by itself, from a goroutine of the rig.
+	Ended func(p *Process, err error)
 }
 
-// Rig is what runs. Its methods are for one goroutine at a time, save those of a server, a worker and an exporter, which each are for
-// one goroutine at a time.
+// Rig is what runs. The methods of Workers may be called at the same time; all others of one server, of the exporter, or of the rig as a
+// whole by one goroutine at a time each.
 type Rig struct {
 	Options
 	Servers  []*Server
@@ -122,7 +124,7 @@ func (r *Rig) ExporterURL() string { return "http://" + r.exporter }
 
 // StartExporter starts the exporter and waits until it answers.
 func (r *Rig) StartExporter(ctx context.Context) error {
-	p, err := r.begin("exporter", r.Program("exporter"), "--nats", r.URLs(), "--listen", r.exporter, "--log-format", "json")
+	p, err := r.begin("exporter", r.Program("exporter"), false, "--nats", r.URLs(), "--listen", r.exporter, "--log-format", "json")
 	if err != nil {
 		return err
 	}
@@ -136,6 +138,23 @@ func (r *Rig) StopWorkers(ctx context.Context) error {
 		return err
 	}
 	return nil
+}
+
+// Said returns what any process has said that has one of the texts in it, those that are gone included, at most so many lines.
+func (r *Rig) Said(most int, texts ...string) (lines []string) {
+	processes := []*Process{r.Exporter}
+	for _, s := range r.Servers {
+		processes = append(processes, s.Process)
+	}
+	for _, w := range r.Workers.all() {
+		processes = append(processes, w.Process)
+	}
+	for _, p := range processes {
+		for _, line := range p.Log(most-len(lines), texts...) {
+			lines = append(lines, fmt.Sprintf("%s: %s", p.Name, line))
+		}
+	}
+	return lines
 }
 
 // Stop ends everything that runs.

@@ -23,6 +23,7 @@ type Server struct {
 	routes                   []*proxy // to the other servers
 	disk                     *disk    // nil: the store lies in the rig's folder
 	filled                   int64    // how long the log was when the disk was filled
+	full                     bool     // the disk is: the server may end by itself when it starts
 }
 
 // URL is the server's address for clients.
@@ -90,7 +91,7 @@ func (s *Server) configure() error {
 
 // Start starts the server, which is not running.
 func (s *Server) Start() (err error) {
-	s.Process, err = s.rig.begin(fmt.Sprintf("nats-%d", s.Index), s.rig.Program("nats-server"), "-c", s.config)
+	s.Process, err = s.rig.begin(fmt.Sprintf("nats-%d", s.Index), s.rig.Program("nats-server"), s.full, "-c", s.config)
 	return err
 }
 
@@ -156,7 +157,7 @@ func (s *Server) HasDisk() bool { return s.disk != nil }
 
 // Fill leaves the server's store no room.
 func (s *Server) Fill() error {
-	s.filled = s.logged()
+	s.filled, s.full = s.logged(), true
 	return s.disk.fill()
 }
 
@@ -171,7 +172,10 @@ func (s *Server) AwaitFull(ctx context.Context, most time.Duration) error {
 }
 
 // Drain gives the server's store its room back.
-func (s *Server) Drain() error { return s.disk.drain() }
+func (s *Server) Drain() error {
+	s.full = false
+	return s.disk.drain()
+}
 
 func (s *Server) close() error {
 	if s.Process != nil {

@@ -47,7 +47,7 @@ func (w *Workers) start() error {
 	name := "worker-" + strconv.Itoa(w.started)
 	r := w.rig
 	args := append([]string{"--nats", r.URLs(), "--replicas", strconv.Itoa(len(r.Servers)), "--log-format", "json"}, r.WorkerFlags...)
-	p, err := r.begin(name, r.Program("aggregator"), args...)
+	p, err := r.begin(name, r.Program("aggregator"), false, args...)
 	if err != nil {
 		return err
 	}
@@ -203,17 +203,11 @@ func (w *Workers) Died() (died []*Worker) {
 	return died
 }
 
-// Said returns what workers have said that has one of the texts in it, at most so many lines.
-func (w *Workers) Said(most int, texts ...string) (lines []string) {
+// all returns every worker that ever ran.
+func (w *Workers) all() []*Worker {
 	w.mu.Lock()
-	all := slices.Concat(w.ended, w.running)
-	w.mu.Unlock()
-	for _, worker := range all {
-		for _, line := range worker.Log(most-len(lines), texts...) {
-			lines = append(lines, fmt.Sprintf("%s: %s", worker.Name, line))
-		}
-	}
-	return lines
+	defer w.mu.Unlock()
+	return slices.Concat(w.ended, w.running)
 }
 
 func (w *Workers) killAll() {
