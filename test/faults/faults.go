@@ -90,7 +90,7 @@ func (o *Options) complete() error {
 		return errors.New("--faults, --events and --duration are not negative, and there is an event")
 	}
 	if o.Unfenced && len(o.Kinds) == 0 {
-		o.Kinds = []string{"stop-worker", "pause-worker", "kill-worker", "scale"} // where two owners overlap
+		o.Kinds = []string{"stop-worker", "pause-worker", "kill-worker"} // where two owners overlap; fewer workers would overlap less
 	}
 	return nil
 }
