@@ -24,7 +24,7 @@ type rejectedRetry struct {
 func (c rejectedRetry) Validate() error {
 	switch {
 	case c.All == (len(c.IDs) > 0):
-		return errors.New("give the ids of refused events, or --all")
+		return errors.New("give the ids of refused events, or --all, and not both")
 	case !c.All && c.rejectionFilter != rejectionFilter{}:
 		return errors.New("--stream, --reason, --producer, --since and --until go with --all, not with ids")
 	}
