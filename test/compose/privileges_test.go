@@ -37,6 +37,10 @@ func reads(streams []string) []string {
 	return append(subjects, "$JS.API.STREAM.LIST", "$JS.API.STREAM.NAMES", "$JS.API.INFO")
 }
 
+func except(subjects []string, one string) []string {
+	return slices.DeleteFunc(subjects, func(s string) bool { return s == one })
+}
+
 // rights are what each user may publish, in examples, and what it may not.
 var rights = []struct {
 	user     string
@@ -55,8 +59,9 @@ var rights = []struct {
 			"$JS.API.STREAM.CREATE.HOLDS", "$JS.API.STREAM.INFO.KV_HOLDS_STATE", "_INBOX_aggregator.x",
 		})},
 	{"aggregator",
-		[]string{"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.s.1.2", "$KV.WORKERS.m.x", "rejected.HOLDS.1.0", "$JS.API.STREAM.INFO.KV_RETRIES", "$JS.API.STREAM.CREATE.HOLDS"},
-		slices.Concat(changes(streams), reads([]string{"REJECTED", "KV_PRODUCERS", "KV_RETRIES"}), []string{
+		[]string{"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.s.1.2", "$KV.WORKERS.m.x", "rejected.HOLDS.1.0", "$JS.API.STREAM.INFO.KV_RETRIES", "$JS.API.STREAM.CREATE.HOLDS",
+			"$JS.API.STREAM.MSG.GET.REJECTED"}, // to see whether what stands in a rejection's place is that rejection
+		slices.Concat(changes(streams), except(reads([]string{"REJECTED", "KV_PRODUCERS", "KV_RETRIES"}), "$JS.API.STREAM.MSG.GET.REJECTED"), []string{
 			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "$KV.PRODUCERS.ingest-1", "$KV.RETRIES.x",
 			"$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "_INBOX_exporter.x",
 		})},
