@@ -46,7 +46,7 @@ type Result struct {
 	SecondsToCheck  float64 `json:"seconds_to_check"`
 
 	Wrong         int      `json:"wrong"`         // how many disagreements, what went wrong besides included
-	Damaged       int      `json:"damaged"`       // how many are of holders and nodes whose partitions are folded to the end
+	Damaged       int      `json:"damaged"`       // how many of these are not explained by what is not folded yet
 	Disagreements []string `json:"disagreements"` // the first of them
 }
 

@@ -49,8 +49,8 @@ type Report struct {
 	// Wrong is how many disagreements there are, and Disagreements the first of them, in words.
 	Wrong         int
 	Disagreements []string
-	// Damaged is how many of them are of holders and nodes in partitions whose checkpoints cover everything: that something was
-	// not folded yet does not explain them.
+	// Damaged is how many of them are not explained by something that was not folded yet: those of holders and nodes in partitions
+	// whose checkpoints cover everything, and slots that are not as their checkpoint lists them.
 	Damaged int
 }
 
@@ -119,13 +119,20 @@ func (c *checker) disagree(format string, args ...any) {
 	}
 }
 
+// damage takes down a disagreement that time would not have mended.
+func (c *checker) damage(format string, args ...any) {
+	c.disagree(format, args...)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.report.Damaged++
+}
+
 // damaged takes down a disagreement about a holder or node of a partition.
 func (c *checker) damaged(p *partition, format string, args ...any) {
-	c.disagree(format, args...)
 	if p.covered {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.report.Damaged++
+		c.damage(format, args...)
+	} else {
+		c.disagree(format, args...)
 	}
 }
 

@@ -213,3 +213,32 @@ func editParts(t *testing.T, value []byte, change func([]any) []any) []byte {
 func (w *world) remove(stream, subject string) {
 	w.all[stream] = slices.DeleteFunc(w.all[stream], func(m *Message) bool { return m.Subject == subject })
 }
+
+// Damage is what time would not mend: events that are not folded yet are a disagreement, a checkpoint that went back is damage.
+func TestDamage(t *testing.T) {
+	place := events.PlaceOf("alice")
+	subject := jetstream.Holds.PartitionSubject(place.Partition)
+	event := []byte(`{"token_id":"gold","holder_id":"alice","start":1,"weight":1}`)
+
+	w := newWorld(1)
+	w.store("HOLDS", subject, made, nil, event)
+	w.fold(nil)
+	before := maps.Clone(w.all)
+	w.store("HOLDS", subject, made, nil, event)
+	if r := w.check(t, nil); r.Wrong == 0 || r.Damaged > 0 {
+		t.Errorf("not folded yet: %d disagreements, %d of them damage: %q", r.Wrong, r.Damaged, r.Disagreements)
+	}
+
+	delete(w.all, "KV_HOLDS_STATE")
+	w.fold(nil)
+	if r := w.check(t, nil); r.Wrong > 0 {
+		t.Fatalf("folded: %q", r.Disagreements)
+	}
+	key := "$KV.HOLDS_STATE.c." + strconv.Itoa(place.Partition)
+	is := func(m *Message) bool { return m.Subject == key }
+	old := before["KV_HOLDS_STATE"][slices.IndexFunc(before["KV_HOLDS_STATE"], is)]
+	w.all["KV_HOLDS_STATE"][slices.IndexFunc(w.all["KV_HOLDS_STATE"], is)].Data = old.Data
+	if r := w.check(t, nil); r.Damaged == 0 {
+		t.Errorf("the checkpoint went back: no damage in %q", r.Disagreements)
+	}
+}
