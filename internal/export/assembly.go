@@ -22,7 +22,8 @@ type partition[C any] struct {
 // slot is a decoded slot. It is never changed.
 type slot[C any] struct {
 	state.Slot[C]
-	since events.Time // the first instant that the slot can answer for
+	revision uint64      // of the slot's key
+	since    events.Time // the first instant that the slot can answer for
 }
 
 // errIncomplete says that slots and checkpoint do not belong together yet. It heals by itself when the next checkpoint
@@ -36,7 +37,7 @@ var errIncomplete = errors.New("the slots and the checkpoint do not belong toget
 // stays what it was: so nobody sees half a batch, be it half delivered or torn by a failing disk.
 type assembly[C any] struct {
 	log        jetstream.Log
-	decode     func(key string, value []byte) (*slot[C], error)
+	decode     func(e *jetstream.Entry) (*slot[C], error)
 	partitions [events.Partitions]assembled[C]
 }
 
@@ -93,7 +94,7 @@ func (a *assembly[C]) take(e jetstream.Event) (changed, known bool) {
 	}
 	arrived := arrival[C]{gone: e.Deleted}
 	if !e.Deleted {
-		arrived.slot, arrived.err = a.decode(e.Key, e.Value)
+		arrived.slot, arrived.err = a.decode(&e.Entry)
 	}
 	p.arrived[at.slot] = arrived
 	if arrived.slot != nil && p.problem == nil {

@@ -53,8 +53,8 @@ func TestAnAssemblyIsAlwaysAtACheckpoint(t *testing.T) {
 			left = append(left, holds)
 		}
 
-		a := &assembly[*score.Holders]{log: jetstream.Holds, decode: func(key string, value []byte) (*slot[*score.Holders], error) {
-			s, err := state.Holds.DecodeSlot(key, value, &policy)
+		a := &assembly[*score.Holders]{log: jetstream.Holds, decode: func(e *jetstream.Entry) (*slot[*score.Holders], error) {
+			s, err := state.Holds.DecodeSlot(e.Key, e.Value, &policy)
 			if err != nil {
 				return nil, err
 			}

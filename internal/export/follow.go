@@ -120,12 +120,12 @@ func (f *follower[C]) watch(ctx context.Context, client *jetstream.Client, caugh
 		return err
 	}
 	defer w.Stop()
-	a := &assembly[C]{log: f.log, decode: func(key string, value []byte) (*slot[C], error) {
-		s, err := f.decode(key, value, policy)
+	a := &assembly[C]{log: f.log, decode: func(e *jetstream.Entry) (*slot[C], error) {
+		s, err := f.decode(e.Key, e.Value, policy)
 		if err != nil {
 			return nil, err
 		}
-		return &slot[C]{Slot: *s, since: f.since(s.Content)}, nil
+		return &slot[C]{Slot: *s, revision: e.Revision, since: f.since(s.Content)}, nil
 	}}
 	begun := false
 	for {

@@ -42,11 +42,17 @@ type Totals struct {
 	Rate      score.Rate // how fast the score grows
 }
 
-// Ranking is the beginning of the ranking at an instant.
+// Ranking is a part of the ranking at an instant.
 type Ranking struct {
 	At      events.Time
-	Holders []score.Ranked // the first is of rank 1
+	First   uint64         // the rank of Holders[0], from 1; without holders, the rank that the next would have
+	Holders []score.Ranked // in their order, without a gap
+	More    bool           // others come behind them
+	Of      uint64         // how many holders are ranked at that instant
 }
+
+// Point is a point of a holder's score over time: from it on, until the next point, the score is linear.
+type Point = score.Point
 
 // Holder is what is known of one holder at an instant.
 type Holder struct {
@@ -54,10 +60,13 @@ type Holder struct {
 	At events.Time
 	score.Reading
 	Rank       uint64           // from 1; 0: the ranking of that instant is not known any more
+	Around     Ranking          // itself, with up to five before it and five behind; empty if the rank is not known
 	Unfinished []score.OpenHold // those that have not ended, in the order in which they came
 	Windows    []Window         // one for the policy's window, none without
 	Last       events.Time      // the stream's clock at the last accepted event
 	Since      events.Time      // the first instant at which the score is known
+	Line       []Point          // the score over time, from Since on, but not from before its first hold begins
+	Expires    events.Time      // the last instant at which it counts, as things are; Open = it does not expire
 }
 
 // Window is a score within a sliding window that ends at the instant asked for.
@@ -123,15 +132,6 @@ func (s *Snapshot) Totals(at events.Time) (Totals, error) {
 	return sum, nil
 }
 
-// Top returns the first n of the ranking at an instant.
-func (s *Snapshot) Top(n int, at events.Time) (Ranking, error) {
-	t, err := s.instant(at, s.Since())
-	if err != nil {
-		return Ranking{}, err
-	}
-	return Ranking{At: t, Holders: score.Top(s.holders(), &s.holds.policy.Score, n, t)}, nil
-}
-
 // Holder returns what is known of a holder at an instant. It is ErrNoHolder if there is none of that id, or it has
 // expired. A holder's score may be known for an instant at which others' are not, and so not its rank.
 func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
@@ -167,9 +167,12 @@ func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
 	if !ok {
 		return Holder{}, fmt.Errorf("%w: %q has no hold, or has expired, at %s", ErrNoHolder, id, at)
 	}
-	answer := Holder{ID: id, At: at, Reading: reading, Unfinished: h.Unfinished(at), Last: h.Last(), Since: since}
+	answer := Holder{
+		ID: id, At: at, Reading: reading, Unfinished: h.Unfinished(at), Last: h.Last(),
+		Since: since, Line: h.Line(since), Expires: h.Expires(policy),
+	}
 	if at >= all {
-		answer.Rank = s.rank(&score.Ranked{ID: id, Reading: reading}, at)
+		answer.Rank, answer.Around = s.around(&score.Ranked{ID: id, Reading: reading}, at)
 	}
 	if policy.Window > 0 {
 		w := Window{Length: policy.Window, Since: max(since, h.WindowSince(policy))}
@@ -179,20 +182,6 @@ func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
 		answer.Windows = []Window{w}
 	}
 	return answer, nil
-}
-
-// rank returns the rank of a holder at t.
-func (s *Snapshot) rank(of *score.Ranked, t events.Time) uint64 {
-	rank := uint64(1)
-	for id, h := range s.holders() {
-		if r, ok := h.At(&s.holds.policy.Score, t); ok {
-			other := score.Ranked{ID: id, Reading: r}
-			if other.Compare(of) < 0 {
-				rank++
-			}
-		}
-	}
-	return rank
 }
 
 // Added returns the histogram of what each accepted event added to its holder's score.

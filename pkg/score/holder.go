@@ -135,6 +135,9 @@ func (h *Holder) At(p *Policy, t events.Time) (r Reading, ok bool) {
 	return r, true
 }
 
+// Expires returns the last instant at which the holder counts, by policy p; Open = it does not expire, as things are.
+func (h *Holder) Expires(p *Policy) events.Time { return h.expiry(p) }
+
 // OpenHold is a hold that is not summed up: it is unfinished, or known by its id.
 type OpenHold struct {
 	Token  string

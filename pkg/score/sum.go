@@ -78,6 +78,21 @@ func (r Rate) AddRate(v Rate) Rate {
 	return r
 }
 
+// sub returns r − w, which must not be negative.
+func (r Rate) sub(w events.Weight) Rate {
+	r.limbs.Sub(&r.limbs, &uint256.Int{w.Lo, w.Hi, 0, 0})
+	return r
+}
+
+// IsZero tells whether r is 0.
+func (r Rate) IsZero() bool { return r.limbs.IsZero() }
+
+// Over returns what a score grows by at the rate in a span of time, in milliseconds, that is not negative.
+func (r Rate) Over(ms events.Time) (s Sum) {
+	s.limbs.Mul(&r.limbs, &uint256.Int{uint64(ms), 0, 0, 0})
+	return s
+}
+
 // String returns the rate as a plain decimal, exactly, without trailing zeros.
 func (r Rate) String() string { return events.Decimal(r.limbs.ToBig(), events.WeightDigits) }
 
