@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// block is one run of commands in the README.
+// block is one run of commands in a page.
 type block struct {
 	line   int    // of the opening fence, from 1
 	script string // each line ended by a newline

@@ -1,6 +1,8 @@
-// Command readme runs the commands that the README tells people to run, as written, in a fresh clone of the last commit.
+// Command readme runs the commands that the README and the pages of docs/reading tell people to run, as written, in a fresh
+// clone of the last commit: one for each page.
 //
-//	go run ./test/readme
+//	go run ./test/readme                       all pages
+//	go run ./test/readme docs/reading/nats.md  only these
 //
 // A block of commands is run if an HTML comment stands before it, which the reader of the page does not see:
 //
@@ -8,12 +10,14 @@
 //	<!-- run prints "text" -->    and text must be in its output
 //	<!-- run until "text" -->     once text is in its output it gets a Ctrl-C, and must then end in good order
 //
-// The block itself is fenced with ```sh. Blocks run in their order, in the same folder, each for at most ten minutes.
-// The exit code is 1 if one of them fails.
+// The block itself is fenced with ```sh. The blocks of a page run in their order, in the same folder, each in a shell of its
+// own, for at most ten minutes. What one leaves running in the background, with its output elsewhere, runs on for the
+// blocks after it, and is killed at the end of the page. The exit code is 1 if a block of any page fails.
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -27,45 +31,91 @@ import (
 
 func main() { os.Exit(service.Main(run)) }
 
-func run(ctx context.Context, _ []string, stdout, stderr io.Writer) int {
-	if err := runReadme(ctx, stdout); err != nil {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if err := runPages(ctx, args, stdout); err != nil {
 		fmt.Fprintln(stderr, "readme:", err)
 		return service.ExitFailure
 	}
 	return service.ExitOK
 }
 
-func runReadme(ctx context.Context, stdout io.Writer) error {
+// runPages runs the pages of those names, or all that there are. A page that fails does not keep the others from being run.
+func runPages(ctx context.Context, names []string, stdout io.Writer) error {
 	folder, err := os.MkdirTemp("", "holdfast-readme-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(folder)
-	clone, err := cloneHead(ctx, folder, stdout)
+	root, err := cloneHead(ctx, filepath.Join(folder, "all"), stdout)
 	if err != nil {
 		return err
 	}
-	page, err := os.ReadFile(filepath.Join(clone, "README.md"))
+	if len(names) == 0 {
+		if names, err = allPages(root); err != nil {
+			return err
+		}
+	}
+	var failures []error
+	for i, name := range names {
+		clone, err := cloneHead(ctx, filepath.Join(folder, fmt.Sprint(i)), io.Discard)
+		if err != nil {
+			return err
+		}
+		if err := runPage(ctx, clone, name, stdout); err != nil {
+			failures = append(failures, err)
+			fmt.Fprintln(stdout, "--- FAILED:", err)
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// allPages returns the names of the pages whose blocks are run.
+func allPages(root string) ([]string, error) {
+	pages, err := filepath.Glob(filepath.Join(root, "docs", "reading", "*.md"))
+	if err != nil {
+		return nil, err
+	}
+	names := []string{"README.md"}
+	for _, p := range pages {
+		names = append(names, "docs/reading/"+filepath.Base(p))
+	}
+	return names, nil
+}
+
+// runPage runs the blocks of one page in a folder, up to the first that fails.
+func runPage(ctx context.Context, folder, name string, stdout io.Writer) error {
+	page, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
 	if err != nil {
 		return err
 	}
 	blocks, err := findBlocks(string(page))
 	if err != nil {
-		return fmt.Errorf("README.md: %w", err)
+		return fmt.Errorf("%s: %w", name, err)
 	}
 	for _, b := range blocks {
-		fmt.Fprintf(stdout, "\n--- README.md:%d\n%s", b.line, b.script)
+		fmt.Fprintf(stdout, "\n--- %s:%d\n%s", name, b.line, b.script)
 		start := time.Now()
-		if err := b.run(ctx, clone, stdout); err != nil {
-			return fmt.Errorf("README.md:%d: %w", b.line, err)
+		command, err := b.run(ctx, folder, stdout)
+		if command != nil {
+			defer endGroup(command)
 		}
-		fmt.Fprintf(stdout, "--- README.md:%d: as promised, in %v\n", b.line, time.Since(start).Round(time.Second/10))
+		if err != nil {
+			return fmt.Errorf("%s:%d: %w", name, b.line, err)
+		}
+		fmt.Fprintf(stdout, "--- %s:%d: as promised, in %v\n", name, b.line, time.Since(start).Round(time.Second/10))
 	}
 	return nil
 }
 
-// cloneHead clones the repository that the working directory is in, and returns the clone's path below folder.
+// cloneHead clones the repository that the working directory is in, and returns the clone's path below folder, which it
+// makes.
 func cloneHead(ctx context.Context, folder string, stdout io.Writer) (string, error) {
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		return "", err
+	}
 	// In a container the repository may belong to somebody else, which git takes for a danger unless told otherwise; and
 	// only a configuration file gets as far as the process that clone starts.
 	config := filepath.Join(folder, "gitconfig")

@@ -2,6 +2,8 @@ package main
 
 import (
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -54,4 +56,21 @@ func TestWatcherFindsTextAcrossWrites(t *testing.T) {
 		t.Errorf("not found; %v", err)
 	}
 	<-w.seen
+}
+
+func TestAllPages(t *testing.T) {
+	root := t.TempDir()
+	reading := filepath.Join(root, "docs", "reading")
+	if err := os.MkdirAll(reading, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"page.md", "nats.md", "picture.png"} {
+		if err := os.WriteFile(filepath.Join(reading, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := allPages(root)
+	if diff := cmp.Diff([]string{"README.md", "docs/reading/nats.md", "docs/reading/page.md"}, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
 }

@@ -17,8 +17,9 @@ const (
 	outputTimeout = 10 * time.Second // for what a killed command leaves behind to close the output
 )
 
-// run runs the block in a folder and checks what the README promises of it.
-func (b block) run(ctx context.Context, folder string, stdout io.Writer) error {
+// run runs the block in a folder and checks what the page promises of it. The command is the shell that has run it, and is
+// gone; nil if it could not be started.
+func (b block) run(ctx context.Context, folder string, stdout io.Writer) (*exec.Cmd, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, blockTimeout, fmt.Errorf("still running after %v", blockTimeout))
 	defer cancel()
 
@@ -30,8 +31,13 @@ func (b block) run(ctx context.Context, folder string, stdout io.Writer) error {
 	command.WaitDelay = outputTimeout
 	ownGroup(command)
 	if err := command.Start(); err != nil {
-		return err
+		return nil, err
 	}
+	return command, b.judge(ctx, cancel, command, output)
+}
+
+// judge waits for the command to end, interrupts it if the block says so, and tells what was not as promised.
+func (b block) judge(ctx context.Context, kill func(), command *exec.Cmd, output *watcher) error {
 	ended := make(chan error, 1)
 	go func() { ended <- command.Wait() }()
 
@@ -57,7 +63,7 @@ func (b block) run(ctx context.Context, folder string, stdout io.Writer) error {
 		}
 		return because(ctx, err)
 	case <-time.After(afterCtrlC):
-		cancel()
+		kill()
 		<-ended
 		return fmt.Errorf("still running %v after Ctrl-C", afterCtrlC)
 	}

@@ -17,3 +17,8 @@ func ownGroup(command *exec.Cmd) {
 func interrupt(command *exec.Cmd) error {
 	return syscall.Kill(-command.Process.Pid, syscall.SIGINT)
 }
+
+// endGroup kills what a command that has ended has left running in its group.
+func endGroup(command *exec.Cmd) {
+	_ = syscall.Kill(-command.Process.Pid, syscall.SIGKILL) // fails if there is nothing, which is what is wanted
+}
