@@ -30,6 +30,11 @@ lint: ## check formatting, vet, linter, comments and the import table
 fmt: ## format all code
 	gofmt -w .
 
+.PHONY: api
+api: ## generate the code below api/ from its proto files
+	go -C tools build -o ../bin/tools/ tool
+	PATH="$(CURDIR)/bin/tools:$$PATH" buf generate api --template api/buf.gen.yaml --output api
+
 .PHONY: bench
 bench: ## run all benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
