@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +22,7 @@ import (
 const (
 	// DefaultTop is how many holders /top answers with if nothing is said.
 	DefaultTop = 10
-	// MaxTop is the most holders that /top answers with.
+	// MaxTop is the most holders that /top answers with, and the most series of either kind that /poh does.
 	MaxTop = 10_000
 
 	// retryAfter is how many seconds a client is asked to wait for the state to be loaded.
@@ -37,6 +38,7 @@ const index = `Holdfast exporter
 /top?n=10&at=TIME       the ranking at an instant
 /stats?at=TIME          totals at an instant, and how far the streams are folded
 /holders/ID?at=TIME     one holder at an instant; the id percent-encoded as one segment of a path
+/poh?n=100              what the nodes did: proofs, latencies, requests
 /metrics                for Prometheus
 /healthz                whether the process lives
 /readyz                 whether it can answer, or why not
@@ -62,6 +64,7 @@ func newHandler(view *View, health *service.Health, registry *prometheus.Registr
 		"/":        serveIndex,
 		"/top":     h.serveTop,
 		"/stats":   h.serveStats,
+		"/poh":     h.servePoH,
 		"/healthz": health.ServeAlive,
 		"/readyz":  health.ServeReady,
 		"/metrics": metrics.ServeHTTP,
@@ -97,7 +100,7 @@ func serveIndex(w http.ResponseWriter, _ *http.Request) {
 
 func (h *handler) serveTop(w http.ResponseWriter, r *http.Request) {
 	answer(w, r, h.view, []string{"n", "at"}, func(s *Snapshot, q query) (any, error) {
-		ranking, err := s.Top(q.n, q.at)
+		ranking, err := s.Top(cmp.Or(q.n, DefaultTop), q.at)
 		if err != nil {
 			return nil, err
 		}
@@ -112,6 +115,12 @@ func (h *handler) serveStats(w http.ResponseWriter, r *http.Request) {
 			return nil, err
 		}
 		return statsAnswer(s, &totals), nil
+	})
+}
+
+func (h *handler) servePoH(w http.ResponseWriter, r *http.Request) {
+	answer(w, r, h.view, []string{"n"}, func(s *Snapshot, q query) (any, error) {
+		return pohStatsAnswer(s, cmp.Or(q.n, DefaultSeries)), nil
 	})
 }
 
@@ -134,7 +143,7 @@ const howIDsAreWritten = "percent-encoded as one segment of a path: / as %2F, a 
 
 // query is what a request asks for.
 type query struct {
-	n  int
+	n  int // 0: nothing is said
 	at events.Time
 }
 
@@ -169,7 +178,7 @@ func answer(w http.ResponseWriter, r *http.Request, view *View, parameters []str
 
 // readQuery reads the parameters of a request.
 func readQuery(raw string, parameters []string) (query, *problem) {
-	q := query{n: DefaultTop, at: Now}
+	q := query{at: Now}
 	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return q, &problem{Field: "query", Reason: err.Error()}
