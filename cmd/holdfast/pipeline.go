@@ -80,7 +80,7 @@ func (p *pipeline) clearLeases(ctx context.Context, nc *nats.Conn) error {
 }
 
 func (p *pipeline) run(ctx context.Context) error {
-	registry := service.NewRegistry()
+	registry := service.NewRegistry(func() *service.Health { return p.health })
 	var connections [3]*nats.Conn
 	for i, name := range []string{"aggregator", "ingest", "exporter"} {
 		nc, err := p.connect(ctx, name)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 )
 
@@ -39,9 +40,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		return g
 	}
 	histogram := func(name, help string) *prometheus.HistogramVec {
-		h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "holdfast_aggregator_" + name, Help: help, Buckets: prometheus.ExponentialBuckets(0.001, 2, 14),
-		}, byStream)
+		h := prometheus.NewHistogramVec(service.HistogramOpts("holdfast_aggregator_"+name, "seconds", help, prometheus.ExponentialBuckets(0.001, 2, 14)), byStream)
 		all = append(all, h)
 		return h
 	}

@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
 	"github.com/city-chain/holdfast/internal/service"
 )
 
@@ -33,16 +31,20 @@ func (f Flags) Validate() error {
 
 // Main runs an aggregator with its own connection, health and metrics until ctx is done.
 func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Logger) error {
-	registry := service.NewRegistry()
 	own := log.With("component", "aggregator") // the service adds that itself
 	health := service.NewHealth(Checks...)
+	registry := service.NewRegistry(func() *service.Health { return health })
 	group := service.NewGroup(service.GroupOptions{Logger: own})
 	if f.Listen != "" {
 		mux := http.NewServeMux()
 		mux.HandleFunc("GET /healthz", health.ServeAlive)
 		mux.HandleFunc("GET /readyz", health.ServeReady)
-		mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
-		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: own})
+		mux.Handle("GET /metrics", service.MetricsHandler(registry, own))
+		metrics, err := service.NewHTTPMetrics(registry, "holdfast_aggregator")
+		if err != nil {
+			return err
+		}
+		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: own, Metrics: metrics})
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ type Options struct {
 	// left out is counted. 0 means DefaultMaxSeries.
 	MaxSeries int
 	// Registry takes the exporter's metrics and is what /metrics serves. Nil means a new one, which also has those of
-	// the Go runtime, the process and the build.
+	// the Go runtime, the process, the build and the health.
 	Registry *prometheus.Registry
 	// Health learns of Checks and is what /readyz serves. Nil means a new one.
 	Health *service.Health
@@ -95,7 +95,7 @@ func New(o Options) (*Service, error) {
 		o.Now = time.Now
 	}
 	if o.Registry == nil {
-		o.Registry = service.NewRegistry()
+		o.Registry = service.NewRegistry(func() *service.Health { return o.Health })
 	}
 	log := o.Logger.With("component", "exporter")
 	s := &Service{options: o, log: log, view: newView(o.Health, log, o.Now)}

@@ -12,7 +12,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -27,8 +26,6 @@ const (
 
 	// retryAfter is how many seconds a client is asked to wait for the state to be loaded.
 	retryAfter = "2"
-	// maxScrapes is how many scrapes are answered at once: each goes over all holders.
-	maxScrapes = 4
 
 	holdersPath = "/holders/"
 )
@@ -56,10 +53,6 @@ type handler struct {
 // newHandler returns the handler of all that an exporter serves over HTTP.
 func newHandler(view *View, health *service.Health, registry *prometheus.Registry, logger *slog.Logger) http.Handler {
 	h := &handler{view: view}
-	metrics := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
-		EnableOpenMetrics: true, MaxRequestsInFlight: maxScrapes,
-		ErrorHandling: promhttp.ContinueOnError, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelError), Registry: registry,
-	})
 	h.routes = map[string]http.HandlerFunc{
 		"/":        serveIndex,
 		"/top":     h.serveTop,
@@ -67,7 +60,7 @@ func newHandler(view *View, health *service.Health, registry *prometheus.Registr
 		"/poh":     h.servePoH,
 		"/healthz": health.ServeAlive,
 		"/readyz":  health.ServeReady,
-		"/metrics": metrics.ServeHTTP,
+		"/metrics": service.MetricsHandler(registry, logger).ServeHTTP,
 	}
 	return h
 }

@@ -196,7 +196,7 @@ func (s *Service) handler() http.Handler {
 	mux.HandleFunc("/"+poh.name, func(w http.ResponseWriter, r *http.Request) { take(s, poh, w, r) })
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.health().ServeAlive(w, r) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { s.health().ServeReady(w, r) })
-	mux.Handle("GET /metrics", s.metrics.handler())
+	mux.Handle("GET /metrics", s.metrics.handler(s))
 	return mux
 }
 

@@ -3,11 +3,8 @@ package ingest
 import (
 	"errors"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
@@ -39,7 +36,7 @@ type streamMetrics struct {
 
 func newMetrics(s *Service) (*metrics, error) {
 	m := &metrics{
-		registry: prometheus.NewRegistry(),
+		registry: service.NewRegistry(s.health),
 		streams:  map[jetstream.Log]*streamMetrics{},
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: prefix + "_events_refused_total", Help: "Events refused, by endpoint and reason.",
@@ -60,24 +57,43 @@ func newMetrics(s *Service) (*metrics, error) {
 	for kind := events.KindHold; kind <= events.KindGRPC; kind++ {
 		m.accepted[kind] = accepted.WithLabelValues(kind.String())
 	}
+	m.beginAtZero(s)
 	for _, c := range []prometheus.Collector{
 		m.refused, m.unknown, m.epoch, m.claims, accepted,
-		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		queueGauge(s, jetstream.Holds, func(x *session) int { return x.holds.Pending() }),
 		queueGauge(s, jetstream.PoH, func(x *session) int { return x.poh.Pending() }),
+		bytesGauge("buffered_bytes", "Memory that the requests under way have of the limit.", func() int64 { return s.options.MaxBuffered - s.memory.left.Load() }),
+		bytesGauge("buffered_limit_bytes", "Limit on the memory of all requests under way; above it they are answered with 503.", func() int64 { return s.options.MaxBuffered }),
 	} {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
 		}
-	}
-	if err := service.ReadBuild().Register(m.registry); err != nil {
-		return nil, err
 	}
 	var err error
 	if m.http, err = service.NewHTTPMetrics(m.registry, prefix); err != nil {
 		return nil, err
 	}
 	return m, m.addStreams()
+}
+
+// beginAtZero shows the counters of what can happen before it happens: what a counter begins with, no rate sees.
+func (m *metrics) beginAtZero(s *Service) {
+	endpoints := []string{s.pohEndpoint().name}
+	for _, e := range s.holdEndpoints() {
+		endpoints = append(endpoints, e.name)
+	}
+	for _, endpoint := range endpoints {
+		m.unknown.WithLabelValues(endpoint)
+		for reason := events.Malformed; reason <= events.StartAhead; reason++ { // those that an event alone can give
+			if reason.Valid() {
+				m.refused.WithLabelValues(endpoint, reason.String())
+			}
+		}
+	}
+}
+
+func bytesGauge(name, help string, value func() int64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: prefix + "_" + name, Unit: "bytes", Help: help}, func() float64 { return float64(value()) })
 }
 
 func queueGauge(s *Service, log jetstream.Log, pending func(*session) int) prometheus.Collector {
@@ -96,9 +112,9 @@ func queueGauge(s *Service, log jetstream.Log, pending func(*session) int) prome
 // addStreams adds the metrics of both streams.
 func (m *metrics) addStreams() error {
 	label := []string{"stream"}
-	duration := prometheus.NewHistogramVec(histogram("publish_duration_seconds", "Time until an envelope was acknowledged.", prometheus.DefBuckets), label)
-	bytes := prometheus.NewHistogramVec(histogram("envelope_bytes", "Size of acknowledged envelopes.", prometheus.ExponentialBuckets(128, 4, 7)), label)
-	count := prometheus.NewHistogramVec(histogram("envelope_events", "Events of acknowledged envelopes.", prometheus.ExponentialBuckets(1, 4, 8)), label)
+	duration := prometheus.NewHistogramVec(service.HistogramOpts(prefix+"_publish_duration_seconds", "seconds", "Time until an envelope was acknowledged.", prometheus.DefBuckets), label)
+	bytes := prometheus.NewHistogramVec(service.HistogramOpts(prefix+"_envelope_bytes", "bytes", "Size of acknowledged envelopes.", prometheus.ExponentialBuckets(128, 4, 7)), label)
+	count := prometheus.NewHistogramVec(service.HistogramOpts(prefix+"_envelope_events", "events", "Events of acknowledged envelopes.", prometheus.ExponentialBuckets(1, 4, 8)), label)
 	failures := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "_publish_failures_total", Help: "Attempts at publishing an envelope that failed and were repeated, by outcome.",
 	}, []string{"stream", "outcome"})
@@ -114,16 +130,11 @@ func (m *metrics) addStreams() error {
 			events:   count.WithLabelValues(log.Stream),
 			failures: failures.MustCurryWith(prometheus.Labels{"stream": log.Stream}),
 		}
+		for _, outcome := range outcomes {
+			failures.WithLabelValues(log.Stream, outcome)
+		}
 	}
 	return nil
-}
-
-// histogram is one with classic buckets for those who need them, and native ones.
-func histogram(name, help string, buckets []float64) prometheus.HistogramOpts {
-	return prometheus.HistogramOpts{
-		Name: prefix + "_" + name, Help: help, Buckets: buckets,
-		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 100, NativeHistogramMinResetDuration: time.Hour,
-	}
 }
 
 // observe counts one attempt at an envelope.
@@ -137,7 +148,10 @@ func (m *streamMetrics) observe(a client.Attempt) {
 	m.events.Observe(float64(a.Events))
 }
 
-// outcome names what a failed write came to, from a bounded set.
+// outcomes are what outcome names.
+var outcomes = []string{"not_stored", "unknown", "full", "no_stream", "too_large", "other"}
+
+// outcome names what a failed write came to.
 func outcome(err error) string {
 	switch {
 	case errors.Is(err, jetstream.ErrNotStored):
@@ -162,6 +176,4 @@ func (m *metrics) claimed(epoch uint64) {
 	}
 }
 
-func (m *metrics) handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{EnableOpenMetrics: true, Registry: m.registry})
-}
+func (m *metrics) handler(s *Service) http.Handler { return service.MetricsHandler(m.registry, s.log) }

@@ -52,6 +52,13 @@ func (h *Health) Err() error {
 	return errors.Join(errs...)
 }
 
+// Checks returns every check by its name, with nil if it is ok, or else why not.
+func (h *Health) Checks() map[string]error {
+	h.mu.RLock()
+	defer h.mu.RUnlock()
+	return maps.Clone(h.checks)
+}
+
 // healthReport is the JSON body of both handlers.
 type healthReport struct {
 	Status string            `json:"status"`           // "alive"; "ready" or "not ready"
@@ -68,15 +75,13 @@ func (h *Health) ServeAlive(w http.ResponseWriter, _ *http.Request) {
 // reason.
 func (h *Health) ServeReady(w http.ResponseWriter, _ *http.Request) {
 	code, report := http.StatusOK, healthReport{Status: "ready", Checks: map[string]string{}}
-	h.mu.RLock()
-	for name, err := range h.checks {
+	for name, err := range h.Checks() {
 		report.Checks[name] = "ok"
 		if err != nil {
 			report.Checks[name] = err.Error()
 			code, report.Status = http.StatusServiceUnavailable, "not ready"
 		}
 	}
-	h.mu.RUnlock()
 	writeHealth(w, code, report)
 }
 

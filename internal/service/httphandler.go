@@ -29,7 +29,7 @@ func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics) http.
 			}
 			took := time.Since(start)
 			log.Debug("request", "method", r.Method, "path", r.URL.Path, "code", answer.code, "bytes", answer.bytes, "seconds", took.Seconds(), "remote", r.RemoteAddr)
-			metrics.observe(route(r), r.Method, answer.code, took)
+			metrics.observe(r, route(r), answer.code, took)
 			if caught != nil {
 				panic(http.ErrAbortHandler) // half an answer must not pass for a whole one
 			}

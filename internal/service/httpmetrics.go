@@ -16,8 +16,17 @@ type HTTPMetrics struct {
 	duration *prometheus.HistogramVec
 }
 
+// HistogramOpts returns the options of a histogram of a process's own: it has those classic buckets, and native ones that
+// are at most a tenth wide, 160 of them at most. A unit is the last word of the name.
+func HistogramOpts(name, unit, help string, buckets []float64) prometheus.HistogramOpts {
+	return prometheus.HistogramOpts{
+		Name: name, Unit: unit, Help: help, Buckets: buckets,
+		NativeHistogramBucketFactor: 1.1, NativeHistogramMaxBucketNumber: 160, NativeHistogramMinResetDuration: time.Hour,
+	}
+}
+
 // NewHTTPMetrics registers <prefix>_http_requests_total and the histogram <prefix>_http_request_duration_seconds (classic and
-// native) with reg. The prefix is the service's, as in "holdfast_ingest"; registering the same twice is an error.
+// native) with reg. The histogram's exemplars are the trace_id and span_id of requests whose traceparent is sampled. The prefix is the service's, as in "holdfast_ingest"; registering the same twice is an error.
 func NewHTTPMetrics(reg prometheus.Registerer, prefix string) (*HTTPMetrics, error) {
 	labels := []string{"route", "method", "code"}
 	m := &HTTPMetrics{
@@ -25,14 +34,8 @@ func NewHTTPMetrics(reg prometheus.Registerer, prefix string) (*HTTPMetrics, err
 			Name: prefix + "_http_requests_total",
 			Help: "HTTP requests answered.",
 		}, labels),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                            prefix + "_http_request_duration_seconds",
-			Help:                            "Time from the request's header to the end of the answer.",
-			Buckets:                         prometheus.DefBuckets,
-			NativeHistogramBucketFactor:     1.1,
-			NativeHistogramMaxBucketNumber:  100,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, labels),
+		duration: prometheus.NewHistogramVec(HistogramOpts(prefix+"_http_request_duration_seconds", "seconds",
+			"Time from the request's header to the end of the answer.", prometheus.DefBuckets), labels),
 	}
 	for _, collector := range []prometheus.Collector{m.requests, m.duration} {
 		if err := reg.Register(collector); err != nil {
@@ -42,8 +45,8 @@ func NewHTTPMetrics(reg prometheus.Registerer, prefix string) (*HTTPMetrics, err
 	return m, nil
 }
 
-// observe counts one request; code 0 means that it was aborted. A nil m counts nothing.
-func (m *HTTPMetrics) observe(route, method string, code int, took time.Duration) {
+// observe counts one request, by its route; code 0 means that it was aborted. A nil m counts nothing.
+func (m *HTTPMetrics) observe(r *http.Request, route string, code int, took time.Duration) {
 	if m == nil {
 		return
 	}
@@ -51,8 +54,14 @@ func (m *HTTPMetrics) observe(route, method string, code int, took time.Duration
 	if code != 0 {
 		status = strconv.Itoa(code)
 	}
-	m.requests.WithLabelValues(route, boundedMethod(method), status).Inc()
-	m.duration.WithLabelValues(route, boundedMethod(method), status).Observe(took.Seconds())
+	method := boundedMethod(r.Method)
+	m.requests.WithLabelValues(route, method, status).Inc()
+	duration := m.duration.WithLabelValues(route, method, status)
+	if trace := sampledTrace(r.Header); trace != nil {
+		duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), trace)
+		return
+	}
+	duration.Observe(took.Seconds())
 }
 
 // boundedMethod keeps made-up methods from becoming label values.
