@@ -22,6 +22,7 @@ import (
 type pipelineOptions struct {
 	store                  string
 	nats, ingest, exporter string // addresses to listen on
+	grpc                   string // the exporter's for gRPC
 	syncInterval           time.Duration
 	policy                 *state.Policy // nil: what is recorded, or the standard
 	metricsTop             int
@@ -33,6 +34,7 @@ type pipelineOptions struct {
 type addresses struct {
 	nats             string // a URL
 	ingest, exporter string // host:port
+	grpc             string // the exporter's for gRPC, "" for none
 }
 
 // pipeline is a NATS server, the aggregator, the ingest service and the exporter in this process. They know each other
@@ -104,7 +106,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		return err
 	}
 	exporter, err := export.New(export.Options{
-		Conn: connections[2], Listen: p.exporter, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
+		Conn: connections[2], Listen: p.exporter, GRPCListen: p.grpc, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
 	})
 	if err != nil {
 		return err
@@ -127,7 +129,7 @@ func (p *pipeline) watch(ctx context.Context, ingester *ingest.Service, exporter
 		p.health.Set("ingest", ingester.Err())
 		if !said && p.health.Err() == nil {
 			said = true
-			p.serving(addresses{nats: p.server.URL(), ingest: ingester.Addr(), exporter: exporter.Addr()})
+			p.serving(addresses{nats: p.server.URL(), ingest: ingester.Addr(), exporter: exporter.Addr(), grpc: exporter.GRPCAddr()})
 		}
 		select {
 		case <-tick.C:
@@ -140,4 +142,7 @@ func (p *pipeline) watch(ctx context.Context, ingester *ingest.Service, exporter
 // print says where to look.
 func (a addresses) print(s *session) {
 	fmt.Fprintf(s.stdout, "  NATS      %s\n  ingest    http://%s\n  exporter  http://%s\n", a.nats, a.ingest, a.exporter)
+	if a.grpc != "" {
+		fmt.Fprintf(s.stdout, "  gRPC      %s\n", a.grpc)
+	}
 }

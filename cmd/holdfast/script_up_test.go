@@ -31,7 +31,7 @@ func scriptUp(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	program, err := os.Executable()
 	ts.Check(err)
-	args = append([]string{"up", "--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0"}, args...)
+	args = append([]string{"up", "--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0"}, args...)
 	command := exec.Command(program, args...)
 	command.Args[0] = "holdfast" // by which the test binary knows what to be
 	command.Dir, command.Env = ts.MkAbs("."), up.environment
@@ -50,8 +50,8 @@ func scriptUp(ts *testscript.TestScript, neg bool, args []string) {
 	}()
 	select {
 	case at := <-serves:
-		for variable, name := range map[string]string{"NATS": "NATS", "INGEST": "ingest", "EXPORTER": "exporter"} {
-			_, address, _ := strings.Cut(at[name], "://")
+		for variable, name := range map[string]string{"NATS": "NATS", "INGEST": "ingest", "EXPORTER": "exporter", "GRPC": "gRPC"} {
+			address := at[name][strings.LastIndex(at[name], "/")+1:] // of a URL, or as it is
 			ts.Setenv(variable, at[name])
 			ts.Setenv(variable+"_AT", address)
 		}

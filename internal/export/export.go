@@ -2,12 +2,13 @@
 // in, and serves what they say. It never writes.
 //
 //	bucket HOLDS_STATE ──► follower ─┐ a slot takes effect with its checkpoint          ┌─► HTTP: /top, /stats, /holders/{id}
-//	bucket POH_STATE   ──► follower ─┴─► View ──► Snapshot: one consistent set of state ─┴─► /metrics, read at each scrape
+//	bucket POH_STATE   ──► follower ─┴─► View ──► Snapshot: one consistent set of state ─┼─► gRPC, gRPC-Web, Connect: the same
+//	                                                                                     └─► /metrics, read at each scrape
 //
 // A follower (follow.go) reads its bucket whole and then follows what changes; an assembly (assembly.go) lets slots
 // take effect only together with the checkpoint that lists them, so half a batch is never seen. A [Snapshot] answers
 // for any instant that the state knows, since scores are functions of time; nothing is stored for an answer. Servers
-// (http.go, metrics.go) only render answers.
+// (http.go, rpc.go, metrics.go) only render answers.
 //
 // Should NATS or a bucket go away, the last state stays up, and /readyz and the metrics say how old it is.
 package export
@@ -30,6 +31,10 @@ import (
 const (
 	// DefaultListen is the address that an exporter listens on if nothing else is asked for.
 	DefaultListen = "127.0.0.1:9100"
+	// DefaultGRPCListen is the address that the command serves gRPC on if nothing else is asked for.
+	DefaultGRPCListen = "127.0.0.1:60051"
+	// NoGRPC, as Options.GRPCListen, has gRPC not be served.
+	NoGRPC = "off"
 	// DefaultMetricsTop is how many holders' scores the command shows in the metrics if nothing else is asked for.
 	DefaultMetricsTop = 10
 	// MaxMetricsTop is the most holders whose scores the metrics can show.
@@ -47,6 +52,11 @@ type Options struct {
 	NATS service.NATSFlags
 	// Listen is the address to serve HTTP on, host:port; port 0 takes a free one; "" means DefaultListen.
 	Listen string
+	// GRPCListen is the address to serve gRPC, gRPC-Web and Connect on, host:port; port 0 takes a free one; "" or NoGRPC: none.
+	GRPCListen string
+	// AllowOrigins are the origins, such as https://example.com, whose pages may call GRPCListen from a browser, by gRPC-Web
+	// or Connect; without any, none may.
+	AllowOrigins []string
 	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none.
 	MetricsTop int
 	// MaxSeries is the most series of http_requests_total, and of grpc_requests_total, that the metrics show; what is
@@ -70,6 +80,7 @@ type Service struct {
 	view    *View
 	handler http.Handler
 	http    *service.HTTPServer
+	grpc    *service.HTTPServer // nil: none
 }
 
 // New checks the options and returns an exporter that neither connects nor listens yet.
@@ -106,7 +117,11 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
-	s.handler = newHandler(s.view, o.Health, o.Registry, log)
+	remote, err := newCalls(s.view, &o, log)
+	if err != nil {
+		return nil, fmt.Errorf("exporter: %w", err)
+	}
+	s.handler = beside(remote, newHandler(s.view, o.Health, o.Registry, log))
 	s.http, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter", Listen: o.Listen, Logger: o.Logger, Metrics: metrics,
 		Handler: s.handler,
@@ -114,14 +129,32 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
+	if o.GRPCListen == "" || o.GRPCListen == NoGRPC {
+		return s, nil
+	}
+	s.grpc, err = service.NewHTTPServer(service.HTTPOptions{
+		Name: "exporter-grpc", Listen: o.GRPCListen, Logger: o.Logger, Metrics: metrics,
+		Handler: remote, HTTP2: true, AllowOrigins: o.AllowOrigins,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("exporter: %w", err)
+	}
 	return s, nil
 }
 
-// Ready is closed once the exporter listens. Whether it can answer is for Health and /readyz to say.
+// Ready is closed once the exporter listens, on both addresses. Whether it can answer is for Health and /readyz to say.
 func (s *Service) Ready() <-chan struct{} { return s.http.Ready() }
 
 // Addr returns the address that the exporter really listens on, host:port; it waits until Ready is closed.
 func (s *Service) Addr() string { return s.http.Addr() }
+
+// GRPCAddr returns the address that the exporter really serves gRPC on, host:port, or "" for none; it waits until that is known.
+func (s *Service) GRPCAddr() string {
+	if s.grpc == nil {
+		return ""
+	}
+	return s.grpc.Addr()
+}
 
 // Health returns what /readyz serves.
 func (s *Service) Health() *service.Health { return s.options.Health }
@@ -137,6 +170,9 @@ func (s *Service) View() *View { return s.view }
 // refuses the credentials, or if the connection was closed for good.
 func (s *Service) Run(ctx context.Context) error {
 	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
+	if s.grpc != nil {
+		group.Add("grpc", s.grpc)
+	}
 	group.Add("http", s.http)
 	group.Add("view", service.RunFunc(s.follow))
 	return group.Run(ctx)

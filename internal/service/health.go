@@ -16,14 +16,15 @@ var ErrNotReported = errors.New("starting")
 // Health is what a process knows about whether it can serve: a set of named checks, reported by its parts as things
 // change and asked for over HTTP. It is safe for concurrent use.
 type Health struct {
-	mu     sync.RWMutex
-	checks map[string]error // by name, nil if ok; guarded by mu
+	mu       sync.RWMutex
+	checks   map[string]error // by name, nil if ok; guarded by mu
+	watchers map[*func()]bool // guarded by mu
 }
 
 // NewHealth returns a Health that is ready once each of the named checks was reported ok. Name all that must hold before
 // the process may be sent work, so that it does not appear ready while it still starts.
 func NewHealth(checks ...string) *Health {
-	h := &Health{checks: make(map[string]error, len(checks))}
+	h := &Health{checks: make(map[string]error, len(checks)), watchers: map[*func()]bool{}}
 	for _, name := range checks {
 		h.checks[name] = ErrNotReported
 	}
@@ -34,8 +35,25 @@ func NewHealth(checks ...string) *Health {
 // NewHealth is added.
 func (h *Health) Set(name string, err error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	h.checks[name] = err
+	watchers := slices.Collect(maps.Keys(h.watchers))
+	h.mu.Unlock()
+	for _, changed := range watchers {
+		(*changed)()
+	}
+}
+
+// Watch has changed called after each report, until stop is called; once more at most may it then be. It must return at
+// once, and may be called by several at a time.
+func (h *Health) Watch(changed func()) (stop func()) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.watchers[&changed] = true
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		delete(h.watchers, &changed)
+	}
 }
 
 // Err returns nil if every check is ok, or else an error that joins the reason of each failing check, in the order of their

@@ -8,10 +8,13 @@ import (
 	"time"
 )
 
-// instrument wraps what every server does around its handler: it refuses cross-origin writes, catches panics, and logs and
-// counts each request.
-func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics) http.Handler {
-	next = http.NewCrossOriginProtection().Handler(next)
+// instrument wraps what every server does around its handler: it refuses cross-origin writes but from the origins that are
+// allowed, catches panics, and logs and counts each request.
+func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics, allowOrigins []string) (http.Handler, error) {
+	next, err := newOrigins(next, allowOrigins)
+	if err != nil {
+		return nil, err
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		answer := &answerRecorder{ResponseWriter: w}
@@ -35,7 +38,7 @@ func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics) http.
 			}
 		}()
 		next.ServeHTTP(answer, r)
-	})
+	}), nil
 }
 
 // route returns the path of the pattern by which the mux found the handler, as in "/holders/{id}", or "unmatched". Unlike the

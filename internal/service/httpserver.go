@@ -22,6 +22,11 @@ type HTTPOptions struct {
 	Logger *slog.Logger
 	// Metrics count the requests; nil counts nothing.
 	Metrics *HTTPMetrics
+	// HTTP2 has the server also speak HTTP/2 without encryption to clients that begin with it, as those of gRPC do.
+	HTTP2 bool
+	// AllowOrigins are the origins, such as https://example.com, whose pages may use the service from a browser; without
+	// any, only its own may.
+	AllowOrigins []string
 
 	// ReadTimeout bounds the reading of a request with its body; 0 means 60 s. The headers alone must come within 5 s.
 	ReadTimeout time.Duration
@@ -38,6 +43,11 @@ const (
 	readHeaderTimeout = 5 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
+
+	// Of a connection with HTTP/2: how many requests at once, and after how long without a sign of life the client is asked
+	// for one.
+	maxStreams = 100
+	pingAfter  = 30 * time.Second
 )
 
 // HTTPServer is a part of a [Group] that serves HTTP. Clients that dawdle are cut off, panics of a handler become answers
@@ -46,6 +56,7 @@ const (
 // of the same origin for the browser, and gets through: what must not be reached so belongs behind authentication.)
 type HTTPServer struct {
 	options HTTPOptions
+	handler http.Handler
 	ready   chan struct{} // closed when addr is set
 	addr    string        // to be read after ready
 }
@@ -61,7 +72,11 @@ func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
 	setDefault(&options.ReadTimeout, time.Minute)
 	setDefault(&options.WriteTimeout, time.Minute)
 	setDefault(&options.DrainTimeout, 8*time.Second)
-	return &HTTPServer{options: options, ready: make(chan struct{})}, nil
+	handler, err := instrument(options.Handler, options.Logger.With("component", options.Name), options.Metrics, options.AllowOrigins)
+	if err != nil {
+		return nil, fmt.Errorf("new HTTP server: %w", err)
+	}
+	return &HTTPServer{options: options, handler: handler, ready: make(chan struct{})}, nil
 }
 
 func setDefault(d *time.Duration, value time.Duration) {
@@ -89,10 +104,15 @@ func (s *HTTPServer) Run(ctx context.Context) error {
 	s.options.Logger.Info("listening", "component", s.options.Name, "addr", s.addr)
 	close(s.ready)
 
-	requests, cancelRequests := context.WithCancel(context.WithoutCancel(ctx))
+	requests, cancelRequests := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), stoppingKey{}, ctx))
 	defer cancelRequests()
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(s.options.HTTP2)
 	server := &http.Server{
-		Handler:           instrument(s.options.Handler, s.options.Logger.With("component", s.options.Name), s.options.Metrics),
+		Handler:           s.handler,
+		Protocols:         protocols,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter},
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       s.options.ReadTimeout,
 		WriteTimeout:      s.options.WriteTimeout,

@@ -44,6 +44,15 @@ func (s Sum) String() string { return events.Decimal(s.limbs.ToBig(), SumDigits)
 // Float64 returns the score in weight·seconds, rounded to the nearest float64.
 func (s Sum) Float64() float64 { return nearest(&s.limbs, SumDigits) }
 
+// Bytes returns the sum as 256 bits in units of 10⁻¹² weight·seconds, most significant byte first.
+func (s Sum) Bytes() [32]byte { return s.limbs.Bytes32() }
+
+// SumFromBytes returns the sum whose Bytes are b. Any are.
+func SumFromBytes(b [32]byte) (s Sum) {
+	s.limbs.SetBytes32(b[:])
+	return s
+}
+
 // accrue adds weight × ms; a span that is not positive counts nothing. A product has at most 191 bits.
 func (s *Sum) accrue(w events.Weight, ms events.Time) {
 	if ms <= 0 {

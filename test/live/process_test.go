@@ -70,14 +70,18 @@ func up(t *testing.T, store string, args ...string) *process {
 // beginUp is up that does not wait until it listens.
 func beginUp(t *testing.T, store string, args ...string) *process {
 	t.Helper()
-	args = append([]string{"--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0"}, args...)
+	args = append([]string{"--nats-listen", "127.0.0.1:0", "--ingest-listen", "127.0.0.1:0", "--exporter-listen", "127.0.0.1:0", "--grpc-listen", "127.0.0.1:0"}, args...)
 	return begin(t, []string{"ingest", "exporter"}, "holdfast", append([]string{"up", "--store", store}, args...)...)
 }
 
-// start runs a command that is one service and waits until it listens, on a free port.
+// start runs a command that is one service and waits until it listens, on free ports.
 func start(t *testing.T, name string, args ...string) *process {
 	t.Helper()
-	p := begin(t, []string{name}, name, append([]string{"--listen", "127.0.0.1:0"}, args...)...)
+	listen := []string{"--listen", "127.0.0.1:0"}
+	if name == "exporter" {
+		listen = append(listen, "--grpc-listen", "127.0.0.1:0")
+	}
+	p := begin(t, []string{name}, name, append(listen, args...)...)
 	p.awaitListening(t)
 	return p
 }

@@ -124,7 +124,7 @@ func (r *Rig) ExporterURL() string { return "http://" + r.exporter }
 
 // StartExporter starts the exporter and waits until it answers.
 func (r *Rig) StartExporter(ctx context.Context) error {
-	p, err := r.begin("exporter", r.Program("exporter"), false, "--nats", r.URLs(), "--listen", r.exporter, "--log-format", "json")
+	p, err := r.begin("exporter", r.Program("exporter"), false, "--nats", r.URLs(), "--listen", r.exporter, "--grpc-listen", "off", "--log-format", "json")
 	if err != nil {
 		return err
 	}
