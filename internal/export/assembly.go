@@ -3,6 +3,7 @@ package export
 import (
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/state"
@@ -16,14 +17,15 @@ type partition[C any] struct {
 	checkpoint *state.Checkpoint // never nil; the zero Checkpoint if nothing was ever stored
 	revision   uint64            // of the checkpoint's key; 0 if nothing was ever stored
 	stored     time.Time         // when the checkpoint was stored; zero if nothing was ever stored
+	since      events.Time       // the first instant that all slots can answer for
 	slots      [events.Slots]*slot[C]
 }
 
 // slot is a decoded slot. It is never changed.
 type slot[C any] struct {
 	state.Slot[C]
-	revision uint64      // of the slot's key
-	since    events.Time // the first instant that the slot can answer for
+	digest state.Digest // of its encoding
+	since  events.Time  // the first instant that it can answer for
 }
 
 // errIncomplete says that slots and checkpoint do not belong together yet. It heals by itself when the next checkpoint
@@ -37,7 +39,7 @@ var errIncomplete = errors.New("the slots and the checkpoint do not belong toget
 // stays what it was: so nobody sees half a batch, be it half delivered or torn by a failing disk.
 type assembly[C any] struct {
 	log        jetstream.Log
-	decode     func(e *jetstream.Entry) (*slot[C], error)
+	decode     func(e *jetstream.Entry, before *slot[C]) (*slot[C], error) // before: as it last came; nil: never
 	partitions [events.Partitions]assembled[C]
 }
 
@@ -47,7 +49,8 @@ type assembled[C any] struct {
 	checkpoint *state.Checkpoint // the newest that has come and could be read; nil: none
 	revision   uint64            // of that checkpoint
 	stored     time.Time         // when that checkpoint was stored
-	damage     error             // why what stands in the checkpoint's place now is not a checkpoint; nil: it is
+	last       uint64            // the revision of what stands in the checkpoint's place now; 0: nothing
+	damage     error             // why that is not a checkpoint; nil: it is
 
 	effective *partition[C] // nil until the first that is whole
 	problem   error         // why what has come last is not in effect; nil: it is
@@ -55,9 +58,10 @@ type assembled[C any] struct {
 
 // arrival is a slot as it last came. The zero value is one that has not come.
 type arrival[C any] struct {
-	slot *slot[C] // nil: see err and gone
-	err  error    // why the value cannot be read
-	gone bool     // the key was deleted
+	slot     *slot[C] // nil: see err and gone
+	err      error    // why the value cannot be read
+	gone     bool     // the key was deleted
+	revision uint64
 }
 
 // place is what a bucket's key stands for.
@@ -92,9 +96,13 @@ func (a *assembly[C]) take(e jetstream.Event) (changed, known bool) {
 		p.takeCheckpoint(a.log, at.partition, e)
 		return true, true
 	}
-	arrived := arrival[C]{gone: e.Deleted}
+	arrived := arrival[C]{gone: e.Deleted, revision: e.Revision}
 	if !e.Deleted {
-		arrived.slot, arrived.err = a.decode(&e.Entry)
+		before := p.arrived[at.slot].slot
+		if before == nil && p.effective != nil {
+			before = p.effective.slots[at.slot]
+		}
+		arrived.slot, arrived.err = a.decode(&e.Entry, before)
 	}
 	p.arrived[at.slot] = arrived
 	if arrived.slot != nil && p.problem == nil {
@@ -116,6 +124,7 @@ func (a *assembly[C]) begin() {
 // takeCheckpoint takes in the partition's checkpoint.
 func (p *assembled[C]) takeCheckpoint(log jetstream.Log, number int, e jetstream.Event) {
 	c, err := readCheckpoint(log, number, e)
+	p.last = e.Revision
 	if p.damage = err; err == nil {
 		p.checkpoint, p.revision, p.stored = c, e.Revision, e.Time
 	}
@@ -163,21 +172,23 @@ func (p *assembled[C]) whole(number int) (*partition[C], error) {
 	}
 	next := &partition[C]{checkpoint: c, revision: p.revision, stored: p.stored}
 	for i := range p.arrived {
-		s, err := p.listed(i, c.SlotSequence(i))
+		s, err := p.listed(i)
 		if err == nil && s != nil && s.Sequence > c.Sequence {
 			err = fmt.Errorf("%w: it is folded through sequence %d, and its partition, after a torn batch, only through %d", errIncomplete, s.Sequence, c.Sequence)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", jetstream.SlotKey(number, i), err)
 		}
-		next.slots[i] = s
+		if next.slots[i] = s; s != nil {
+			next.since = max(next.since, s.since)
+		}
 	}
 	return next, nil
 }
 
-// listed returns the slot that is folded through the sequence that the checkpoint lists, nil if it lists none.
-func (p *assembled[C]) listed(i int, sequence uint64) (*slot[C], error) {
-	a := &p.arrived[i]
+// listed returns the slot that the checkpoint lists, nil if it lists none.
+func (p *assembled[C]) listed(i int) (*slot[C], error) {
+	a, sequence := &p.arrived[i], p.checkpoint.SlotSequence(i)
 	switch {
 	case a.err != nil:
 		return nil, a.err
@@ -187,11 +198,33 @@ func (p *assembled[C]) listed(i int, sequence uint64) (*slot[C], error) {
 		return nil, fmt.Errorf("%w: it was deleted, and the checkpoint lists it", state.ErrDamaged)
 	case a.slot == nil:
 		return nil, fmt.Errorf("%w: it has not come, and the checkpoint lists it", errIncomplete)
-	case a.slot.Sequence == sequence:
-		return a.slot, nil
 	}
-	if e := p.effective; e != nil && e.checkpoint.Created == p.checkpoint.Created && e.slots[i] != nil && e.slots[i].Sequence == sequence {
-		return e.slots[i], nil
+	s := a.slot
+	if s.Sequence != sequence {
+		s = nil
+		if e := p.effective; e != nil && e.checkpoint.Created == p.checkpoint.Created {
+			s = e.slots[i]
+		}
 	}
-	return nil, fmt.Errorf("%w: it is folded through sequence %d, and the checkpoint lists it through %d", errIncomplete, a.slot.Sequence, sequence)
+	switch {
+	case s == nil || s.Sequence != sequence:
+		return nil, fmt.Errorf("%w: it is folded through sequence %d, and the checkpoint lists it through %d", errIncomplete, a.slot.Sequence, sequence)
+	case s.digest != p.checkpoint.SlotDigest(i):
+		return nil, fmt.Errorf("%w: it is not what the checkpoint lists: its digest differs", state.ErrDamaged)
+	}
+	return s, nil
+}
+
+// pending returns the lowest revision of what has come and is not in effect, [math.MaxUint64] if all is.
+func (p *assembled[C]) pending() uint64 {
+	lowest := uint64(math.MaxUint64)
+	if p.last > 0 && (p.effective == nil || p.effective.revision != p.last) {
+		lowest = p.last
+	}
+	for i := range p.arrived {
+		if a := &p.arrived[i]; a.revision > 0 && (a.err != nil || p.effective == nil || p.effective.slots[i] != a.slot) {
+			lowest = min(lowest, a.revision)
+		}
+	}
+	return lowest
 }

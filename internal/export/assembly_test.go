@@ -10,7 +10,6 @@ import (
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
-	"github.com/city-chain/holdfast/pkg/score"
 )
 
 // However a watch delivers a bucket (values that were replaced left out, batches torn and repeated, begun anywhere),
@@ -53,12 +52,8 @@ func TestAnAssemblyIsAlwaysAtACheckpoint(t *testing.T) {
 			left = append(left, holds)
 		}
 
-		a := &assembly[*score.Holders]{log: jetstream.Holds, decode: func(e *jetstream.Entry) (*slot[*score.Holders], error) {
-			s, err := state.Holds.DecodeSlot(e.Key, e.Value, &policy)
-			if err != nil {
-				return nil, err
-			}
-			return &slot[*score.Holders]{Slot: *s}, nil
+		a := &assembly[*roll]{log: jetstream.Holds, decode: func(e *jetstream.Entry, before *slot[*roll]) (*slot[*roll], error) {
+			return decodeHolds(e, &policy, before)
 		}}
 		seen := uint64(0)
 		head := rapid.IntRange(0, len(written)).Draw(t, "head")

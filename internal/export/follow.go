@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,8 @@ const (
 type folded[C any] struct {
 	policy     *state.Policy
 	partitions [events.Partitions]*partition[C] // nil: not known yet
+	since      events.Time                      // the first instant that all slots can answer for
+	covered    uint64                           // everything that was stored by this revision is in it
 }
 
 // whole tells whether every partition is known.
@@ -68,8 +71,7 @@ func (f *folded[C]) revision() (r uint64) {
 // One goroutine runs run, another refresh; everything else is safe for concurrent use.
 type follower[C any] struct {
 	log    jetstream.Log
-	decode func(key string, value []byte, p *state.Policy) (*state.Slot[C], error)
-	since  func(C) events.Time // the first instant that a slot can answer for
+	decode func(e *jetstream.Entry, p *state.Policy, before *slot[C]) (*slot[C], error)
 
 	logger *slog.Logger
 	now    func() time.Time
@@ -120,12 +122,8 @@ func (f *follower[C]) watch(ctx context.Context, client *jetstream.Client, caugh
 		return err
 	}
 	defer w.Stop()
-	a := &assembly[C]{log: f.log, decode: func(e *jetstream.Entry) (*slot[C], error) {
-		s, err := f.decode(e.Key, e.Value, policy)
-		if err != nil {
-			return nil, err
-		}
-		return &slot[C]{Slot: *s, revision: e.Revision, since: f.since(s.Content)}, nil
+	a := &assembly[C]{log: f.log, decode: func(e *jetstream.Entry, before *slot[C]) (*slot[C], error) {
+		return f.decode(e, policy, before)
 	}}
 	begun := false
 	for {
@@ -161,7 +159,7 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy) {
 		f.logger.Warn("the policy has changed; the state begins anew", "bucket", f.log.Bucket, "policy", policy.Map())
 		before = nil
 	}
-	next := &folded[C]{policy: policy}
+	next := &folded[C]{policy: policy, covered: math.MaxUint64}
 	var anew []int
 	var problems []error
 	withheld := int64(0)
@@ -174,6 +172,7 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy) {
 			}
 		}
 		next.partitions[i] = p.effective
+		next.covered = min(next.covered, p.pending()-1)
 		if before == nil || before.partitions[i] == nil {
 			continue
 		}
@@ -184,6 +183,12 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy) {
 			anew = append(anew, i)
 		}
 	}
+	for _, p := range next.partitions {
+		if p != nil {
+			next.since = max(next.since, p.since)
+		}
+	}
+	next.covered = min(next.covered, next.revision())
 	f.current.Store(next)
 	f.withheld.Store(withheld)
 	if len(anew) > 0 {

@@ -2,7 +2,6 @@ package export
 
 import (
 	"slices"
-	"sort"
 
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/score"
@@ -22,35 +21,37 @@ func (s *Snapshot) Page(n int, at events.Time, after *score.Ranked) (Ranking, er
 	if err != nil {
 		return Ranking{}, err
 	}
-	all := s.ranked(t)
-	from := 0
-	if after != nil {
-		from = sort.Search(len(all), func(i int) bool { return all[i].Compare(after) > 0 })
-	}
-	return part(all, t, from, from+max(n, 0)), nil
+	return s.scan(question{at: t, after: after, behind: max(n, 0)}).page(t), nil
 }
 
-// around returns the rank of a holder at t, and the ranking around it.
+// Totals returns the totals at an instant.
+func (s *Snapshot) Totals(at events.Time) (Totals, error) {
+	totals, _, err := s.Summary(0, at)
+	return totals, err
+}
+
+// Summary returns the totals and the first n of the ranking at an instant, for little more than either costs.
+func (s *Snapshot) Summary(n int, at events.Time) (Totals, Ranking, error) {
+	t, err := s.instant(at, s.Since())
+	if err != nil {
+		return Totals{}, Ranking{}, err
+	}
+	found := s.scan(question{at: t, behind: max(n, 0), total: true})
+	return Totals{At: t, Since: s.Since(), Total: found.total}, found.page(t), nil
+}
+
+// around returns the rank of a holder that counts at t, and the ranking around it.
 func (s *Snapshot) around(of *score.Ranked, t events.Time) (rank uint64, around Ranking) {
-	all := s.ranked(t)
-	i := sort.Search(len(all), func(i int) bool { return all[i].Compare(of) >= 0 })
-	return uint64(i) + 1, part(all, t, max(0, i-neighbours), i+neighbours+1)
+	found := s.scan(question{at: t, after: of, before: neighbours, behind: neighbours})
+	around = found.page(t)
+	before := found.before.ranked(t)
+	around.Holders = slices.Concat(before, []score.Ranked{*of}, around.Holders)
+	around.First = found.ahead - uint64(len(before))
+	return found.ahead, around
 }
 
-// part returns a part of a whole ranking.
-func part(all []score.Ranked, t events.Time, from, to int) Ranking {
-	to = min(to, len(all))
-	return Ranking{At: t, First: uint64(from) + 1, Holders: all[from:to:to], More: to < len(all), Of: uint64(len(all))}
-}
-
-// ranked returns the whole ranking at t.
-func (s *Snapshot) ranked(t events.Time) []score.Ranked {
-	var all []score.Ranked
-	for id, h := range s.holders() {
-		if r, ok := h.At(&s.holds.policy.Score, t); ok {
-			all = append(all, score.Ranked{ID: id, Reading: r})
-		}
-	}
-	slices.SortFunc(all, func(a, b score.Ranked) int { return a.Compare(&b) })
-	return all
+// page returns the ranking behind the place that was asked for.
+func (f *finding) page(t events.Time) Ranking {
+	holders := f.behind.ranked(t)
+	return Ranking{At: t, First: f.ahead + 1, Holders: holders, More: f.ahead+uint64(len(holders)) < f.of, Of: f.of}
 }

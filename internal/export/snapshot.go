@@ -3,7 +3,6 @@ package export
 import (
 	"errors"
 	"fmt"
-	"iter"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/state"
@@ -26,20 +25,16 @@ var ErrNoHolder = errors.New("no such holder")
 // A question about an instant before what the state knows fails with a *score.ForgottenError.
 type Snapshot struct {
 	view  *View
-	holds *folded[*score.Holders]
+	holds *folded[*roll]
 	poh   *folded[*poh.Nodes]
 	now   events.Time
 }
 
 // Totals is what all holders come to at an instant.
 type Totals struct {
-	At        events.Time
-	Since     events.Time // the first instant that the state can answer for
-	Holders   uint64      // those that have a score, be it 0
-	Holds     uint64      // that these have had
-	OpenHolds uint64      // of these: begun, and without an end
-	Score     score.Sum
-	Rate      score.Rate // how fast the score grows
+	At    events.Time
+	Since events.Time // the first instant that the state can answer for
+	score.Total
 }
 
 // Ranking is a part of the ranking at an instant.
@@ -78,13 +73,7 @@ type Window struct {
 }
 
 // Since returns the first instant at which every score is known.
-func (s *Snapshot) Since() events.Time {
-	var since events.Time
-	for slot := range s.holds.slots {
-		since = max(since, slot.since)
-	}
-	return since
-}
+func (s *Snapshot) Since() events.Time { return s.holds.since }
 
 // instant returns the instant that is meant by at, where everything is known from since on.
 func (s *Snapshot) instant(at, since events.Time) (events.Time, error) {
@@ -97,41 +86,6 @@ func (s *Snapshot) instant(at, since events.Time) (events.Time, error) {
 	return at, nil
 }
 
-// holders are all holders, in no order.
-func (s *Snapshot) holders() iter.Seq2[string, *score.Holder] {
-	return func(yield func(string, *score.Holder) bool) {
-		for slot := range s.holds.slots {
-			for id, h := range slot.Content.All() {
-				if !yield(id, h) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// Totals returns the totals at an instant.
-func (s *Snapshot) Totals(at events.Time) (Totals, error) {
-	since := s.Since()
-	t, err := s.instant(at, since)
-	if err != nil {
-		return Totals{}, err
-	}
-	sum := Totals{At: t, Since: since}
-	for _, h := range s.holders() {
-		r, ok := h.At(&s.holds.policy.Score, t)
-		if !ok {
-			continue
-		}
-		sum.Holders++
-		sum.Holds += r.Holds
-		sum.OpenHolds += uint64(r.OpenHolds)
-		sum.Score = sum.Score.Add(r.Score)
-		sum.Rate = sum.Rate.AddRate(r.Rate)
-	}
-	return sum, nil
-}
-
 // Holder returns what is known of a holder at an instant. It is ErrNoHolder if there is none of that id, or it has
 // expired. A holder's score may be known for an instant at which others' are not, and so not its rank.
 func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
@@ -141,9 +95,10 @@ func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
 	if slot == nil {
 		return Holder{}, fmt.Errorf("%w: %q", ErrNoHolder, id)
 	}
-	h := slot.Content.Get(id)
+	var h *score.Holder
 	var since events.Time
-	if h != nil {
+	if i, found := slot.Content.Find(id); found {
+		h = slot.Content.Holder(i)
 		since = h.Since()
 	}
 	if policy.TTL > 0 {
@@ -188,7 +143,7 @@ func (s *Snapshot) Holder(id string, at events.Time) (Holder, error) {
 func (s *Snapshot) Added() *score.Histogram {
 	var all score.Histogram
 	for slot := range s.holds.slots {
-		all.Merge(slot.Content.Scores())
+		all.Merge(slot.Content.Added())
 	}
 	return &all
 }

@@ -11,11 +11,9 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/city-chain/holdfast/internal/service"
-	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/poh"
-	"github.com/city-chain/holdfast/pkg/score"
 )
 
 // ErrNotLoaded is the error of a question that comes before both buckets have been read whole.
@@ -24,7 +22,7 @@ var ErrNotLoaded = errors.New("the state is not loaded yet")
 // View is a live copy of the state in the buckets. It is safe for concurrent use; questions never wait for updates, nor
 // updates for questions.
 type View struct {
-	holds  *follower[*score.Holders]
+	holds  *follower[*roll]
 	poh    *follower[*poh.Nodes]
 	health *service.Health
 	logger *slog.Logger
@@ -42,12 +40,12 @@ func newView(health *service.Health, logger *slog.Logger, now func() time.Time) 
 	}
 	return &View{
 		health: health, logger: logger, now: now,
-		holds: &follower[*score.Holders]{
-			log: jetstream.Holds, decode: state.Holds.DecodeSlot, since: (*score.Holders).Since,
+		holds: &follower[*roll]{
+			log: jetstream.Holds, decode: decodeHolds,
 			logger: logger, now: now, report: func(err error) { health.Set("view.holds", err) },
 		},
 		poh: &follower[*poh.Nodes]{
-			log: jetstream.PoH, decode: state.PoH.DecodeSlot, since: func(*poh.Nodes) events.Time { return 0 },
+			log: jetstream.PoH, decode: decodePoH,
 			logger: logger, now: now, report: func(err error) { health.Set("view.poh", err) },
 		},
 	}

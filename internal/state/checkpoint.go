@@ -44,6 +44,9 @@ func (c *Checkpoint) Producers() int { return len(c.producers.byName) }
 // written.
 func (c *Checkpoint) SlotSequence(slot int) uint64 { return c.slots[slot].sequence }
 
+// SlotDigest returns the digest that a slot's encoding has according to the checkpoint, zero if it was never written.
+func (c *Checkpoint) SlotDigest(slot int) Digest { return c.slots[slot].digest }
+
 const checkpointParts = 15
 
 // append appends the checkpoint: its fields in their order, the slots as [[slot, sequence, digest], …].

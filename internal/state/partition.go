@@ -201,12 +201,12 @@ func (p *Partition[E, C]) Prepare(attempt string) Flush {
 		s.Sequence = max(s.Sequence, p.Sequence) // it may be ahead: a torn batch has stored it
 		p.scratch = p.log.appendSlot(p.scratch[:0], s)
 		value := bytes.Clone(p.scratch)
-		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: digest(value)}
+		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: DigestOf(value)}
 		f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.SlotKey(p.Partition, i), Value: value})
 		p.dirty[i] = false
 	}
 	if p.last != nil {
-		p.LastDigest, p.last = digest(p.last), nil
+		p.LastDigest, p.last = DigestOf(p.last), nil
 	}
 	p.Attempt = attempt
 	p.Flushes++

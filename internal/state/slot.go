@@ -24,7 +24,8 @@ const slotParts = 5
 // Digest identifies the encoding of a slot or the data of a message: the first half of its SHA-256.
 type Digest [sha256.Size / 2]byte
 
-func digest(b []byte) (d Digest) {
+// DigestOf returns the digest of b.
+func DigestOf(b []byte) (d Digest) {
 	sum := sha256.Sum256(b)
 	copy(d[:], sum[:])
 	return d
@@ -43,12 +44,18 @@ func (l *Log[E, C]) appendSlot(b []byte, s *Slot[C]) []byte {
 // DecodeSlot reads the value of a slot's key, for a fold that goes on under policy p. It accepts what was
 // written under that policy and nothing else; the error is an ErrDamaged that names the key.
 func (l *Log[E, C]) DecodeSlot(key string, value []byte, p *Policy) (*Slot[C], error) {
+	return DecodeSlot(key, value, func(r *wire.Reader) C { return l.read(p, r) })
+}
+
+// DecodeSlot reads the value of a slot's key; read reads the content, from input that is a copy of the value. The error
+// is an ErrDamaged that names the key.
+func DecodeSlot[C any](key string, value []byte, read func(*wire.Reader) C) (*Slot[C], error) {
 	r := wire.NewReader(string(value))
 	if n := r.Array(); n != slotParts {
 		r.Fail("a slot of %d parts; it has %d", n, slotParts)
 	}
 	readVersion(&r)
-	s := &Slot[C]{Created: int64(r.UintMax(math.MaxInt64)), Sequence: r.Uint(), Tally: readTally(&r), Content: l.read(p, &r)}
+	s := &Slot[C]{Created: int64(r.UintMax(math.MaxInt64)), Sequence: r.Uint(), Tally: readTally(&r), Content: read(&r)}
 	if err := r.Close(); err != nil {
 		return nil, damaged(key, "%v", err)
 	}

@@ -2,6 +2,7 @@ package score
 
 import (
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
@@ -119,26 +120,21 @@ func (w *window) append(b []byte) []byte {
 // and fails on the reader; what it then returns is not to be used.
 func DecodeHolders(p *Policy, r *wire.Reader) *Holders {
 	hs := NewHolders(p)
-	if n := r.Array(); n != 3 {
-		r.Fail("a slot of %d parts; it has 3", n)
-	}
-	hs.forgotten = readTime(r)
-	hs.scores = readHistogram(r)
+	hs.forgotten, hs.scores = readHead(r)
 	last := ""
 	for range r.Array() {
-		id, h := readHolder(p, r)
+		h := &Holder{}
+		id := strings.Clone(h.read(p, r, last)) // or it would keep the whole slot's bytes
 		if r.Err() != nil {
 			return hs
 		}
-		if id <= last {
-			r.Fail("the holder %q is not behind %q, the one before it", id, last)
-			return hs
-		}
+		h.due = events.Open
 		hs.byID[id], last = h, id
 		hs.through = max(hs.through, h.through)
 		hs.size += holderSize(p, id)
 		next := hs.expiresFrom(h)
 		for i := range h.list {
+			h.list[i].own()
 			hs.size += h.list[i].size()
 			next = min(next, h.list[i].settled())
 		}
@@ -147,24 +143,43 @@ func DecodeHolders(p *Policy, r *wire.Reader) *Holders {
 	return hs
 }
 
-func readHolder(p *Policy, r *wire.Reader) (string, *Holder) {
+// readHead reads what stands before the holders of a slot.
+func readHead(r *wire.Reader) (forgotten events.Time, scores Histogram) {
+	if n := r.Array(); n != 3 {
+		r.Fail("a slot of %d parts; it has 3", n)
+	}
+	return readTime(r), readHistogram(r)
+}
+
+// read reads a holder, which stands behind the one of the id before, into h, whatever was in it: memory is used again.
+// Its texts, and the id, share the memory of the input.
+func (h *Holder) read(p *Policy, r *wire.Reader, before string) (id string) {
 	if n := r.Array(); n != 7 {
 		r.Fail("a holder of %d parts; it has 7", n)
 	}
-	id := strings.Clone(r.String()) // or it would keep the whole slot's bytes
-	h := &Holder{due: events.Open, finished: readSum(r), through: readTime(r), last: readTime(r), holds: r.Uint()}
+	if id = r.String(); id <= before {
+		r.Fail("the holder %q is not behind %q, the one before it", id, before)
+	}
+	h.finished, h.through, h.last, h.holds = readSum(r), readTime(r), readTime(r), r.Uint()
+	h.list = h.list[:0]
 	if n := r.Array(); n > 0 {
-		h.list = make([]hold, n)
-		for i := range h.list {
-			if h.list[i] = readEntry(r); r.Err() != nil {
-				return id, h
+		h.list = slices.Grow(h.list, n)
+		for range n {
+			h.list = append(h.list, readEntry(r))
+			if r.Err() != nil {
+				return id
 			}
 		}
 	}
-	if !r.Nil() {
-		h.window = readWindow(p, r)
+	if r.Nil() {
+		h.window = nil
+		return id
 	}
-	return id, h
+	if h.window == nil {
+		h.window = &window{}
+	}
+	h.window.read(p, r)
+	return id
 }
 
 func readEntry(r *wire.Reader) (h hold) {
@@ -174,34 +189,37 @@ func readEntry(r *wire.Reader) (h hold) {
 		r.Fail("an entry of form %d with %d parts", h.form, parts)
 		return h
 	}
-	h.token = strings.Clone(r.String())
+	h.token = r.String()
 	switch h.form {
 	case formPlain, formNamed:
 		h.start, h.end, h.weight = readTime(r), readEnd(r), events.ReadWeight(r)
 		if h.form == formNamed {
-			h.named = &named{id: strings.Clone(r.String()), said: readTime(r), stated: readEnd(r), released: readEnd(r), rev: uint32(r.UintMax(math.MaxUint32))}
+			h.named = &named{id: r.String(), said: readTime(r), stated: readEnd(r), released: readEnd(r), rev: uint32(r.UintMax(math.MaxUint32))}
 		}
 	case formBalance:
 		h.start, h.end, h.weight = readTime(r), events.Open, events.ReadWeight(r)
 	case formWaiting:
 		h.end = readTime(r)
-		h.named = &named{id: strings.Clone(r.String()), said: readTime(r)}
-		h.named.origin = events.Position{Sequence: r.Uint(), Index: int(r.UintMax(events.MaxBatch)), Clock: readTime(r), Producer: strings.Clone(r.String())}
+		h.named = &named{id: r.String(), said: readTime(r)}
+		h.named.origin = events.Position{Sequence: r.Uint(), Index: int(r.UintMax(events.MaxBatch)), Clock: readTime(r), Producer: r.String()}
 	}
 	return h
 }
 
-func readWindow(p *Policy, r *wire.Reader) *window {
+// read reads a window into w.
+func (w *window) read(p *Policy, r *wire.Reader) {
 	n := int64(p.steps())
 	if got := r.Array(); n == 0 || got != int(n)+1 {
 		r.Fail("a window of %d buckets under a policy of %d", got-1, n)
-		return nil
+		return
 	}
-	w := &window{head: int64(r.UintMax(uint64(events.MaxTime))), sums: make([]Sum, n)}
+	w.head = int64(r.UintMax(uint64(events.MaxTime)))
+	if w.sums == nil {
+		w.sums = make([]Sum, n)
+	}
 	for i := range n {
 		w.sums[(w.head+1+i)%n] = readSum(r)
 	}
-	return w
 }
 
 func appendEnd(b []byte, t events.Time) []byte {

@@ -275,10 +275,15 @@ func (f *fold) replace(i int, h hold) error {
 
 // list prepares an entry for the list: its texts become its own, and it is to be looked at when it is over.
 func (f *fold) list(h *hold) {
+	h.own()
+	f.wake = min(f.wake, h.settled())
+}
+
+// own copies the entry's texts, which then share no memory with what they were read from.
+func (h *hold) own() {
 	h.token = strings.Clone(h.token)
 	if h.named != nil {
 		h.named.id = strings.Clone(h.named.id)
 		h.named.origin.Producer = strings.Clone(h.named.origin.Producer)
 	}
-	f.wake = min(f.wake, h.settled())
 }

@@ -252,11 +252,14 @@ func (hs *Holders) Since() events.Time { return max(hs.through, hs.Forgotten()) 
 
 // Forgotten returns the first instant for which no holder is missing that has expired and been removed: later than
 // any at which such a holder counted, 0 if there was none.
-func (hs *Holders) Forgotten() events.Time {
-	if hs.forgotten == 0 {
+func (hs *Holders) Forgotten() events.Time { return firstWithout(hs.forgotten) }
+
+// firstWithout returns the instant behind the last at which a removed holder counted, 0 for none.
+func firstWithout(last events.Time) events.Time {
+	if last == 0 {
 		return 0
 	}
-	return hs.forgotten + 1
+	return last + 1
 }
 
 // Scores returns the histogram of what each accepted event added. It must not be changed.

@@ -63,18 +63,3 @@ func (h *Holder) Line(from events.Time) []Point {
 	}
 	return line
 }
-
-// Bends tells whether the holder's rate changes, or the holder expires, at an instant later than since and not later
-// than at.
-func (h *Holder) Bends(p *Policy, since, at events.Time) bool {
-	within := func(t events.Time) bool { return since < t && t <= at }
-	if expiry := h.expiry(p); expiry != events.Open && within(expiry+1) {
-		return true
-	}
-	for i := range h.list {
-		if e := &h.list[i]; e.counts() && (within(e.start) || within(e.end)) {
-			return true
-		}
-	}
-	return false
-}

@@ -341,7 +341,12 @@ func FuzzDecodeHolders(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in string) {
 		r := wire.NewReader(in)
 		hs := score.DecodeHolders(p, &r)
-		if r.Close() != nil {
+		again := wire.NewReader(in)
+		score.DecodeTable(p, &again)
+		if err := r.Close(); err != nil || again.Close() != nil {
+			if (err == nil) != (again.Close() == nil) {
+				t.Fatalf("read as a fold: %v, as a table: %v", err, again.Close())
+			}
 			return
 		}
 		if again := string(hs.Append(nil)); again != in {

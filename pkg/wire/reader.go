@@ -29,6 +29,9 @@ func (r *Reader) Err() error { return r.err }
 // Offset returns how many bytes have been read.
 func (r *Reader) Offset() int { return r.at }
 
+// Text returns the input from an offset on, one that Offset returned, to what is read next. It shares the memory of the input.
+func (r *Reader) Text(from int) string { return r.s[from:r.at] }
+
 // Close returns the first failure; if there was none, that bytes are left is one.
 func (r *Reader) Close() error {
 	if r.err == nil && r.at < len(r.s) {

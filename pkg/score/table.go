@@ -1,0 +1,227 @@
+package score
+
+import (
+	"cmp"
+	"slices"
+	"sort"
+
+	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/wire"
+)
+
+// Table is the holders of a slot for who only reads them: as they were encoded, and beside that, in columns, what their
+// scores at any instant follow from. It takes about half of what [Holders] takes, evaluates all its holders in one pass
+// over memory that lies side by side, and has few pointers for a garbage collector to follow.
+//
+// Its holders are numbered from 0 to Len()−1 in the order of their ids. A Table never changes, and so is safe for
+// concurrent use.
+type Table struct {
+	policy    *Policy
+	text      string   // the encodings of the holders, one after the other
+	begins    []uint32 // where each one's begins in text, and where the last one's ends
+	finished  []Sum
+	holds     []uint64      // how many holds each has had
+	spans     []Hold        // the holds that are not summed up, holder after holder
+	firsts    []uint32      // where each one's spans begin, and where the last one's end; nil: there are no spans
+	expires   []events.Time // the last instant at which each counts; nil: all count, always
+	through   events.Time
+	forgotten events.Time
+	scores    Histogram
+}
+
+// never is the last instant at which a holder counts that has never held anything.
+const never events.Time = -1
+
+// DecodeTable reads what Holders.Append writes, and accepts what DecodeHolders accepts under policy p, which must not
+// change while the table is in use. It keeps the memory of the reader's input. It fails on the reader; what it then returns
+// is not to be used.
+func DecodeTable(p *Policy, r *wire.Reader) *Table {
+	t := &Table{policy: p}
+	t.forgotten, t.scores = readHead(r)
+	n := r.Array()
+	t.begins, t.finished, t.holds = make([]uint32, 0, n+1), make([]Sum, 0, n), make([]uint64, 0, n)
+	begin, last := r.Offset(), ""
+	var h Holder // of which each holder takes the memory in turn
+	for i := range n {
+		t.begins = append(t.begins, uint32(r.Offset()-begin))
+		last = h.read(p, r, last)
+		if r.Err() != nil {
+			return t
+		}
+		t.finished, t.holds = append(t.finished, h.finished), append(t.holds, h.holds)
+		t.through = max(t.through, h.through)
+		t.addSpans(i, n, &h)
+		t.addExpiry(i, n, &h)
+	}
+	t.begins = append(t.begins, uint32(r.Offset()-begin))
+	if t.firsts != nil {
+		t.firsts = append(t.firsts, uint32(len(t.spans)))
+		t.spans = slices.Clone(t.spans) // without what it had room for
+	}
+	t.text = r.Text(begin)
+	return t
+}
+
+// addSpans adds the spans of holder i of n.
+func (t *Table) addSpans(i, n int, h *Holder) {
+	if t.firsts == nil && len(h.list) > 0 {
+		t.firsts = make([]uint32, i, n+1)
+		t.spans = make([]Hold, 0, n-i)
+	}
+	if t.firsts != nil {
+		t.firsts = append(t.firsts, uint32(len(t.spans)))
+	}
+	for j := range h.list {
+		if e := &h.list[j]; e.counts() && (e.form != formBalance || !e.weight.IsZero()) {
+			t.spans = append(t.spans, e.span())
+		}
+	}
+}
+
+// addExpiry adds until when holder i of n counts.
+func (t *Table) addExpiry(i, n int, h *Holder) {
+	expiry := h.expiry(t.policy)
+	if h.holds == 0 {
+		expiry = never
+	}
+	if t.expires == nil && expiry != events.Open {
+		t.expires = make([]events.Time, i, n)
+		for before := range i {
+			t.expires[before] = events.Open
+		}
+	}
+	if t.expires != nil {
+		t.expires = append(t.expires, expiry)
+	}
+}
+
+// Len returns the number of holders, those included that have expired and were not removed yet and those of which nothing
+// but a waiting release is known.
+func (t *Table) Len() int { return len(t.finished) }
+
+// ID returns the id of holder i. It shares the table's memory.
+func (t *Table) ID(i int) string {
+	r := wire.NewReader(t.Encoding(i))
+	r.Array()
+	return r.String()
+}
+
+// Encoding returns the encoding of holder i, its id included: two holders are in the same state under one policy if
+// theirs are equal. It shares the table's memory.
+func (t *Table) Encoding(i int) string { return t.text[t.begins[i]:t.begins[i+1]] }
+
+// Find returns the number of the holder of that id, and true; or that of the first holder behind it, and false.
+func (t *Table) Find(id string) (i int, found bool) {
+	i = sort.Search(t.Len(), func(i int) bool { return t.ID(i) >= id })
+	return i, i < t.Len() && t.ID(i) == id
+}
+
+// Holder returns holder i, to be read. Its texts share the table's memory.
+func (t *Table) Holder(i int) *Holder {
+	r := wire.NewReader(t.Encoding(i))
+	h := &Holder{due: events.Open}
+	h.read(t.policy, &r, "")
+	return h
+}
+
+// At returns the score of holder i at an instant, as Holder.At does.
+func (t *Table) At(i int, at events.Time) (Reading, bool) { return t.Holder(i).At(t.policy, at) }
+
+// Since returns the first instant for which every holder's score is known.
+func (t *Table) Since() events.Time { return max(t.through, t.Forgotten()) }
+
+// Forgotten returns the first instant for which no holder is missing that has expired and been removed, as
+// Holders.Forgotten does.
+func (t *Table) Forgotten() events.Time { return firstWithout(t.forgotten) }
+
+// Added returns the histogram of what each accepted event added. It must not be changed.
+func (t *Table) Added() *Histogram { return &t.scores }
+
+// Counts tells whether holder i has a score at an instant; Holder.At says the same.
+func (t *Table) Counts(i int, at events.Time) bool { return t.expires == nil || at <= t.expires[i] }
+
+// Evaluate returns the score at an instant, not before Since, of each holder, in the memory of into if it suffices. Where
+// a holder does not count, it says nothing.
+func (t *Table) Evaluate(at events.Time, into []Sum) []Sum {
+	into = append(into[:0], t.finished...)
+	if t.firsts == nil {
+		return into
+	}
+	from := t.firsts[0]
+	for i := range into {
+		to := t.firsts[i+1]
+		for _, h := range t.spans[from:to] {
+			into[i].accrue(h.Weight, min(h.End, at)-h.Start)
+		}
+		from = to
+	}
+	return into
+}
+
+// Total is what several holders come to at an instant.
+type Total struct {
+	Holders   uint64 // those that count
+	Holds     uint64 // that these have had
+	OpenHolds uint64 // of these: begun, and without an end
+	Score     Sum
+	Rate      Rate // how fast the score grows
+}
+
+// Add adds what others come to.
+func (t *Total) Add(other *Total) {
+	t.Holders += other.Holders
+	t.Holds += other.Holds
+	t.OpenHolds += other.OpenHolds
+	t.Score = t.Score.Add(other.Score)
+	t.Rate = t.Rate.AddRate(other.Rate)
+}
+
+// Total returns what all holders come to at an instant, for which scores are what Evaluate has returned.
+func (t *Table) Total(at events.Time, scores []Sum) (sum Total) {
+	for i := range scores {
+		if !t.Counts(i, at) {
+			continue
+		}
+		sum.Holders++
+		sum.Holds += t.holds[i]
+		sum.Score.limbs.Add(&sum.Score.limbs, &scores[i].limbs)
+		if t.firsts == nil {
+			continue
+		}
+		for _, h := range t.spans[t.firsts[i]:t.firsts[i+1]] {
+			if h.Start > at || h.End <= at {
+				continue
+			}
+			sum.Rate = sum.Rate.Add(h.Weight)
+			if h.End == events.Open {
+				sum.OpenHolds++
+			}
+		}
+	}
+	return sum
+}
+
+// Bend is an instant at which a holder's rate changes, or at which it first does not count any more.
+type Bend struct {
+	At     events.Time
+	Holder int32 // its number
+}
+
+// Bends returns the bends of the holds that are not summed up, and those by expiry, in the order of their instants.
+func (t *Table) Bends() (bends []Bend) {
+	for i := range t.Len() {
+		if t.firsts != nil {
+			for _, h := range t.spans[t.firsts[i]:t.firsts[i+1]] {
+				bends = append(bends, Bend{h.Start, int32(i)})
+				if h.End != events.Open {
+					bends = append(bends, Bend{h.End, int32(i)})
+				}
+			}
+		}
+		if t.expires != nil && t.expires[i] != events.Open && t.expires[i] != never {
+			bends = append(bends, Bend{t.expires[i] + 1, int32(i)})
+		}
+	}
+	slices.SortFunc(bends, func(a, b Bend) int { return cmp.Compare(a.At, b.At) })
+	return slices.Clone(bends) // without what it had room for
+}
