@@ -2,26 +2,36 @@ package export
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/score"
 )
 
-// collector shows the state as metrics. It reads the view at each scrape and keeps nothing itself, so counters are
-// those of the stored state: they survive restarts of every process, and two exporters show the same.
+// collector shows the state as metrics. It reads the view at each scrape and counts nothing itself, so counters are
+// those of the stored state: they survive restarts of every process, and two exporters show the same. They count since
+// the stream was made, which is what their created timestamp says.
 //
 // As long as the state is not loaded only the metrics of the view are there: a counter that began at 0 and then jumped
 // would be taken for events that have just happened.
 type collector struct {
 	view      *View
-	top       int
+	leaders   leaders
 	maxSeries int
+	begun     time.Time            // of the collector
+	took      prometheus.Histogram // how long each scrape took to be worked out
 }
 
 func newCollector(view *View, top, maxSeries int) *collector {
-	return &collector{view: view, top: top, maxSeries: maxSeries}
+	return &collector{
+		view: view, leaders: leaders{n: top}, maxSeries: maxSeries, begun: view.now(),
+		took: prometheus.NewHistogram(service.HistogramOpts("holdfast_exporter_collect_duration_seconds", "seconds",
+			"Time that it took to work out the state's metrics for a scrape; this one not included.", prometheus.ExponentialBuckets(0.001, 2, 14))),
+	}
 }
 
 var (
@@ -48,15 +58,6 @@ func kindsOf(stream string) []events.Kind {
 	return pohKinds
 }
 
-// descs are the descriptions of all metrics of a collector.
-var descs []*prometheus.Desc
-
-func describe(name, help string, labels ...string) *prometheus.Desc {
-	d := prometheus.NewDesc(name, help, labels, nil)
-	descs = append(descs, d)
-	return d
-}
-
 // What an operator needs to know of the holds and of the fold.
 var (
 	holdersDesc   = describe("holdfast_holders", "Holders that have a score now, be it 0.")
@@ -65,6 +66,8 @@ var (
 	scoreDesc     = describe("holdfast_score_weight_seconds", "Sum of all scores now, in weight times seconds.")
 	rateDesc      = describe("holdfast_score_rate", "How fast the sum of all scores grows: the weight that is held now.")
 	topDesc       = describe("holdfast_top_score_weight_seconds", "Scores of the first holders of the ranking now.", "holder_id")
+	otherDesc     = describe("holdfast_other_score_weight_seconds", "Sum of the scores of the other holders now, who have no series of their own.")
+	othersDesc    = describe("holdfast_other_holders", "Holders that have a score now and no series of their own.")
 	addedDesc     = describe("hold_score", "What each accepted event added to its holder's score by completed holds, in weight times seconds.")
 
 	acceptedDesc   = describe("holdfast_events_accepted_total", "Events that were accepted and changed something.", "stream", "kind")
@@ -82,10 +85,13 @@ var (
 	revisionDesc = describe("holdfast_view_revision", "Revision of the newest checkpoint that is in effect.", "stream")
 	withheldDesc = describe("holdfast_view_withheld_partitions", "Partitions whose newest checkpoint is not in effect: damaged, or torn and not mended yet.", "stream")
 	restartsDesc = describe("holdfast_view_restarts_total", "Watches of the bucket that broke off and were begun anew.", "stream")
+
+	seriesDesc = describe("holdfast_exporter_series", "Series of the state in this scrape, a histogram taken for one.")
 )
 
 // Describe implements [prometheus.Collector].
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
+	c.took.Describe(ch)
 	for _, d := range descs {
 		ch <- d
 	}
@@ -93,21 +99,42 @@ func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect implements [prometheus.Collector].
 func (c *collector) Collect(ch chan<- prometheus.Metric) {
-	out := emitter(ch)
+	begin := time.Now()
+	c.took.Collect(ch)
+	out := &emitter{to: ch, begun: c.begun}
 	emitView(out, c.view.holds)
 	emitView(out, c.view.poh)
-	s, err := c.view.Snapshot()
-	if err != nil {
-		return
+	if s, err := c.view.Snapshot(); err == nil {
+		logs := s.Logs()
+		out.begun = begun(c.view.holds, s.holds)
+		c.emitHolds(out, s)
+		emitLog(out, &logs[0])
+		out.begun = begun(c.view.poh, s.poh)
+		emitLog(out, &logs[1])
+		emitPoH(out, s.PoH(), c.maxSeries)
 	}
-	c.emitHolds(out, s)
-	for _, l := range s.Logs() {
-		emitLog(out, &l)
-	}
-	emitPoH(out, s.PoH(), c.maxSeries)
+	out.gauge(seriesDesc, float64(out.series+1))
+	c.took.Observe(time.Since(begin).Seconds())
 }
 
-func emitView[C any](out emitter, f *follower[C]) {
+// begun returns since when a log's counters count: since its stream was made. It is zero if nothing is folded yet and
+// the stream has not answered.
+func begun[C any](f *follower[C], of *folded[C]) time.Time {
+	var created int64
+	for _, p := range of.partitions {
+		created = max(created, p.checkpoint.Created)
+	}
+	stream := f.stream.Load()
+	switch {
+	case created > 0:
+		return time.Unix(0, created)
+	case stream != nil:
+		return stream.Created
+	}
+	return time.Time{}
+}
+
+func emitView[C any](out *emitter, f *follower[C]) {
 	out.counter(restartsDesc, float64(f.restarts.Load()), f.log.Stream)
 	out.gauge(withheldDesc, float64(f.withheld.Load()), f.log.Stream)
 	if age, ok := f.age(); ok {
@@ -115,32 +142,44 @@ func emitView[C any](out emitter, f *follower[C]) {
 	}
 }
 
-func (c *collector) emitHolds(out emitter, s *Snapshot) {
+func (c *collector) emitHolds(out *emitter, s *Snapshot) {
 	totals, err := s.Totals(Now)
 	if err != nil {
 		panic("export: the present is not known: " + err.Error()) // Now is always known
+	}
+	ranking, err := s.Top(c.leaders.reach(), totals.At)
+	if err != nil {
+		panic("export: the present is not known: " + err.Error())
 	}
 	out.gauge(holdersDesc, float64(totals.Holders))
 	out.gauge(holdsDesc, float64(totals.Holds))
 	out.gauge(openHoldsDesc, float64(totals.OpenHolds))
 	out.gauge(scoreDesc, totals.Score.Float64())
 	out.gauge(rateDesc, totals.Rate.Float64())
-	if c.top > 0 {
-		ranking, err := s.Top(c.top, totals.At)
-		if err != nil {
-			panic("export: the present is not known: " + err.Error())
-		}
-		for i := range ranking.Holders {
-			h := &ranking.Holders[i]
-			out.gauge(topDesc, h.Score.Float64(), h.ID)
-		}
+	shown, others := c.leaders.pick(ranking.Holders), totals.Score
+	for i := range shown {
+		h := &shown[i]
+		out.gauge(topDesc, h.Score.Float64(), h.ID)
+		others = others.Sub(h.Score)
 	}
-	added := s.Added()
-	m, err := prometheus.NewConstHistogram(addedDesc, added.Count(), added.Sum().Float64(), added.Cumulative())
-	out.send(addedDesc, m, err)
+	out.gauge(otherDesc, others.Float64())
+	out.gauge(othersDesc, float64(totals.Holders-uint64(len(shown))))
+	out.histogram(addedDesc, scores(s.Added()))
 }
 
-func emitLog(out emitter, l *Log) {
+// scores is a histogram of scores, in weight times seconds.
+func scores(h *score.Histogram) distribution {
+	d := distribution{
+		count: h.Count(), sum: h.Sum().Float64(), classic: h.Cumulative(),
+		native: map[int]int64{}, zero: h.ZeroCount(), threshold: score.NativeThreshold, schema: score.NativeSchema,
+	}
+	for index, n := range h.NativeBuckets() {
+		d.native[index] = int64(n)
+	}
+	return d
+}
+
+func emitLog(out *emitter, l *Log) {
 	for _, k := range kindsOf(l.Stream) {
 		out.counter(acceptedDesc, float64(l.Tally.Accepted(k)), l.Stream, k.String())
 	}
@@ -164,24 +203,4 @@ func emitLog(out emitter, l *Log) {
 			out.gauge(checkpointDesc, float64(p.Stored.UnixMilli())/1000, l.Stream, number)
 		}
 	}
-}
-
-// emitter sends metrics. One that cannot be made is sent as an error: the scrape says so, and has the others.
-type emitter chan<- prometheus.Metric
-
-func (out emitter) gauge(d *prometheus.Desc, value float64, labels ...string) {
-	m, err := prometheus.NewConstMetric(d, prometheus.GaugeValue, value, labels...)
-	out.send(d, m, err)
-}
-
-func (out emitter) counter(d *prometheus.Desc, value float64, labels ...string) {
-	m, err := prometheus.NewConstMetric(d, prometheus.CounterValue, value, labels...)
-	out.send(d, m, err)
-}
-
-func (out emitter) send(d *prometheus.Desc, m prometheus.Metric, err error) {
-	if err != nil {
-		m = prometheus.NewInvalidMetric(d, err)
-	}
-	out <- m
 }

@@ -28,21 +28,21 @@ var (
 
 	nodesDesc          = describe("holdfast_poh_nodes", "Nodes that have reported anything.")
 	omittedSeriesDesc  = describe("holdfast_poh_omitted_series", "Series of requests left out of http_requests_total or grpc_requests_total, which show only so many.", "protocol")
-	omittedRequestDesc = describe("holdfast_poh_omitted_requests", "Requests in the series that are left out.", "protocol")
+	omittedRequestDesc = describe("holdfast_poh_omitted_requests_total", "Requests in the series that are left out.", "protocol")
 )
 
 // quantiles are those of the summary.
 var quantiles = []float64{0.5, 0.9, 0.99}
 
-func emitPoH(out emitter, t *poh.Totals, maxSeries int) {
+func emitPoH(out *emitter, t *poh.Totals, maxSeries int) {
 	var issued poh.Histogram
 	for _, r := range results {
 		issued.Merge(t.Issued(r))
 		out.counter(issuedDesc, float64(t.Issued(r).Count()), r.String())
-		out.latencies(verifyLatencyDesc, t.Verified(r), r.String())
+		out.histogram(verifyLatencyDesc, latencies(t.Verified(r)), r.String())
 	}
-	out.latencies(issueLatencyDesc, &issued)
-	out.summary(issueSummaryDesc, &issued)
+	out.histogram(issueLatencyDesc, latencies(&issued))
+	out.summary(issueSummaryDesc, issued.Count(), issued.SumSeconds(), quantilesOf(&issued))
 	for _, g := range gcTypes {
 		out.counter(gcDesc, float64(t.GC(g)), g.String())
 	}
@@ -60,9 +60,10 @@ func emitPoH(out emitter, t *poh.Totals, maxSeries int) {
 
 // emitRequests shows the series of requests, which come sorted: those of what was asked for follow one another. Of what
 // would exceed maxSeries nothing is shown, neither counts nor latencies, and it is told how much that is. Which that is
-// depends on the series alone, so that two exporters show the same.
-func emitRequests[K comparable](out emitter, protocol string, all iter.Seq2[K, *poh.Histogram], maxSeries int,
-	counts, latencies *prometheus.Desc, labels func(K) (asked []string, outcome string),
+// depends on the series alone, so that two exporters show the same; and what is left out once stays so, since series only
+// come, so that its requests are a counter.
+func emitRequests[K comparable](out *emitter, protocol string, all iter.Seq2[K, *poh.Histogram], maxSeries int,
+	counts, durations *prometheus.Desc, labels func(K) (asked []string, outcome string),
 ) {
 	type series struct {
 		outcome string
@@ -86,7 +87,7 @@ func emitRequests[K comparable](out emitter, protocol string, all iter.Seq2[K, *
 			for _, s := range group {
 				out.counter(counts, float64(s.count), append(asked[:len(asked):len(asked)], s.outcome)...)
 			}
-			out.latencies(latencies, &sum, asked...)
+			out.histogram(durations, latencies(&sum), asked...)
 		}
 		group, sum = group[:0], poh.Histogram{}
 	}
@@ -101,21 +102,26 @@ func emitRequests[K comparable](out emitter, protocol string, all iter.Seq2[K, *
 	}
 	finish()
 	out.gauge(omittedSeriesDesc, float64(omitted), protocol)
-	out.gauge(omittedRequestDesc, float64(requests), protocol)
+	out.counter(omittedRequestDesc, float64(requests), protocol)
 }
 
-// latencies sends a histogram of latencies, in seconds.
-func (out emitter) latencies(d *prometheus.Desc, h *poh.Histogram, labels ...string) {
-	buckets := map[float64]uint64{}
-	for ns, n := range h.Buckets() {
-		buckets[float64(ns)/nanosecondsPerSecond] = n
+// latencies is a histogram of latencies, in seconds.
+func latencies(h *poh.Histogram) distribution {
+	d := distribution{
+		count: h.Count(), sum: h.SumSeconds(), classic: map[float64]uint64{},
+		native: map[int]int64{}, zero: h.ZeroCount(), schema: poh.NativeSchema,
 	}
-	m, err := prometheus.NewConstHistogram(d, h.Count(), h.SumSeconds(), buckets, labels...)
-	out.send(d, m, err)
+	for ns, n := range h.Buckets() {
+		d.classic[float64(ns)/nanosecondsPerSecond] = n
+	}
+	for index, n := range h.NativeBuckets() {
+		d.native[index] = int64(n)
+	}
+	return d
 }
 
-// summary sends quantiles of latencies, in seconds; those of no latencies are not a number.
-func (out emitter) summary(d *prometheus.Desc, h *poh.Histogram) {
+// quantilesOf returns the quantiles of latencies, in seconds; those of no latencies are not a number.
+func quantilesOf(h *poh.Histogram) map[float64]float64 {
 	values := map[float64]float64{}
 	for _, q := range quantiles {
 		values[q] = math.NaN()
@@ -123,8 +129,7 @@ func (out emitter) summary(d *prometheus.Desc, h *poh.Histogram) {
 			values[q] = float64(ns) / nanosecondsPerSecond
 		}
 	}
-	m, err := prometheus.NewConstSummary(d, h.Count(), h.SumSeconds(), values)
-	out.send(d, m, err)
+	return values
 }
 
 const nanosecondsPerSecond = 1e9

@@ -82,27 +82,45 @@ holdfast_score_rate 2
 # TYPE holdfast_top_score_weight_seconds gauge
 holdfast_top_score_weight_seconds{holder_id="c"} 2000
 holdfast_top_score_weight_seconds{holder_id="b"} 500
+# HELP holdfast_other_holders Holders that have a score now and no series of their own.
+# TYPE holdfast_other_holders gauge
+holdfast_other_holders 1
+# HELP holdfast_other_score_weight_seconds Sum of the scores of the other holders now, who have no series of their own.
+# TYPE holdfast_other_score_weight_seconds gauge
+holdfast_other_score_weight_seconds 50
 # HELP hold_score What each accepted event added to its holder's score by completed holds, in weight times seconds.
 # TYPE hold_score histogram
 hold_score_bucket{le="1"} 1
-hold_score_bucket{le="10"} 1
-hold_score_bucket{le="100"} 2
-hold_score_bucket{le="1000"} 3
-hold_score_bucket{le="10000"} 3
-hold_score_bucket{le="100000"} 3
-hold_score_bucket{le="1e+06"} 3
-hold_score_bucket{le="1e+07"} 3
-hold_score_bucket{le="1e+08"} 3
-hold_score_bucket{le="1e+09"} 3
-hold_score_bucket{le="1e+10"} 3
-hold_score_bucket{le="1e+11"} 3
-hold_score_bucket{le="1e+12"} 3
-hold_score_bucket{le="1e+13"} 3
-hold_score_bucket{le="1e+14"} 3
-hold_score_bucket{le="1e+15"} 3
-hold_score_bucket{le="1e+16"} 3
-hold_score_bucket{le="1e+17"} 3
-hold_score_bucket{le="1e+18"} 3
+hold_score_bucket{le="4"} 1
+hold_score_bucket{le="16"} 1
+hold_score_bucket{le="64"} 2
+hold_score_bucket{le="256"} 2
+hold_score_bucket{le="1024"} 3
+hold_score_bucket{le="4096"} 3
+hold_score_bucket{le="16384"} 3
+hold_score_bucket{le="65536"} 3
+hold_score_bucket{le="262144"} 3
+hold_score_bucket{le="1.048576e+06"} 3
+hold_score_bucket{le="4.194304e+06"} 3
+hold_score_bucket{le="1.6777216e+07"} 3
+hold_score_bucket{le="6.7108864e+07"} 3
+hold_score_bucket{le="2.68435456e+08"} 3
+hold_score_bucket{le="1.073741824e+09"} 3
+hold_score_bucket{le="4.294967296e+09"} 3
+hold_score_bucket{le="1.7179869184e+10"} 3
+hold_score_bucket{le="6.8719476736e+10"} 3
+hold_score_bucket{le="2.74877906944e+11"} 3
+hold_score_bucket{le="1.099511627776e+12"} 3
+hold_score_bucket{le="4.398046511104e+12"} 3
+hold_score_bucket{le="1.7592186044416e+13"} 3
+hold_score_bucket{le="7.0368744177664e+13"} 3
+hold_score_bucket{le="2.81474976710656e+14"} 3
+hold_score_bucket{le="1.125899906842624e+15"} 3
+hold_score_bucket{le="4.503599627370496e+15"} 3
+hold_score_bucket{le="1.8014398509481984e+16"} 3
+hold_score_bucket{le="7.205759403792794e+16"} 3
+hold_score_bucket{le="2.8823037615171174e+17"} 3
+hold_score_bucket{le="1.152921504606847e+18"} 3
 hold_score_bucket{le="+Inf"} 3
 hold_score_sum 550
 hold_score_count 3
@@ -123,6 +141,7 @@ func TestMetrics(t *testing.T) {
 	names := []string{
 		"active_peers", "gc_events_total", "grpc_requests_total", "http_requests_total", "poh_issued_total", "hold_score",
 		"holdfast_holders", "holdfast_holds", "holdfast_open_holds", "holdfast_score_weight_seconds", "holdfast_score_rate", "holdfast_top_score_weight_seconds",
+		"holdfast_other_holders", "holdfast_other_score_weight_seconds",
 	}
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(counts), names...); err != nil {
 		t.Error(err)
@@ -252,8 +271,8 @@ func TestSeriesAreBounded(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]float64{
-		`holdfast_poh_omitted_series{protocol="http"}`: 4, `holdfast_poh_omitted_requests{protocol="http"}`: 4,
-		`holdfast_poh_omitted_series{protocol="grpc"}`: 0, `holdfast_poh_omitted_requests{protocol="grpc"}`: 0,
+		`holdfast_poh_omitted_series{protocol="http"}`: 4, `holdfast_poh_omitted_requests_total{protocol="http"}`: 4,
+		`holdfast_poh_omitted_series{protocol="grpc"}`: 0, `holdfast_poh_omitted_requests_total{protocol="grpc"}`: 0,
 	} {
 		if got, ok := value(families, name); !ok || got != want {
 			t.Errorf("%s is %v, %v; want %v", name, got, ok, want)

@@ -9,7 +9,7 @@ import (
 
 // codecVersion is the version of the encoding of slots and checkpoints that this package writes, and the
 // only one that it reads.
-const codecVersion = 1
+const codecVersion = 2
 
 // Slot is one slot of a partition.
 type Slot[C any] struct {

@@ -21,7 +21,7 @@ import (
 
 // What a part of a slot takes at most, without its texts. A text of n bytes takes at most n+3.
 const (
-	holdersSize  = 300                      // the slot's own: three headers, a clock, the histogram's 20 counts and sum
+	holdersSize  = 800                      // the slot's own: three headers, a clock, the histogram's 82 counts and sum
 	windowStep   = 34                       // a sum
 	textOverhead = 3                        // a header
 	entrySize    = 80 + 3*textOverhead      // any entry; the largest is a named hold: six integers and a weight

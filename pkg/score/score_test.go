@@ -3,6 +3,7 @@ package score_test
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/big"
 	"math/rand/v2"
 	"os"
@@ -182,7 +183,7 @@ func TestCaps(t *testing.T) {
 		{"waiting releases count", func(p *score.Policy) { p.MaxHolds = 1 }, []events.HoldEvent{open("t", "")},
 			events.HoldEvent{Kind: events.KindRelease, Token: "t", Holder: "h", HoldID: "x", End: day}, events.TooManyHolds, events.HoldEvent{Kind: events.KindRelease, Token: "t", Holder: "h", End: day}, false},
 		{"tokens", func(p *score.Policy) { p.MaxTokens = 2 }, []events.HoldEvent{balance("t"), balance("u"), open("x", "")}, balance("v"), events.TooManyTokens, events.HoldEvent{}, true},
-		{"bytes", func(p *score.Policy) { p.SlotBytes = 1024 }, []events.HoldEvent{open(strings.Repeat("t", 128), ""), open(strings.Repeat("u", 128), "")}, open(strings.Repeat("v", 128), strings.Repeat("i", 128)), events.SlotFull,
+		{"bytes", func(p *score.Policy) { p.SlotBytes = 1524 }, []events.HoldEvent{open(strings.Repeat("t", 128), ""), open(strings.Repeat("u", 128), "")}, open(strings.Repeat("v", 128), strings.Repeat("i", 128)), events.SlotFull,
 			events.HoldEvent{Kind: events.KindRelease, Token: strings.Repeat("t", 128), Holder: "h", End: day}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -272,8 +273,11 @@ func TestHistogramOfWhatEachEventAdded(t *testing.T) {
 	if h.Count() != 6 || h.Sum().String() != "151" {
 		t.Errorf("counted %d events that added %s, want 6 and 151", h.Count(), h.Sum())
 	}
-	if c := h.Cumulative(); c[1] != 4 || c[10] != 4 || c[100] != 6 || c[1e18] != 6 {
+	if c := h.Cumulative(); c[1] != 4 || c[16] != 4 || c[64] != 5 || c[256] != 6 || c[1<<60] != 6 || len(c) != 31 {
 		t.Errorf("the buckets are %v", c)
+	}
+	if diff := cmp.Diff(map[int]uint64{3: 1, 4: 1}, maps.Collect(h.NativeBuckets())); diff != "" || h.ZeroCount() != 4 { // 50 and 100
+		t.Errorf("the native buckets are, with %d in the zero bucket (-want +got):\n%s", h.ZeroCount(), diff)
 	}
 	var merged score.Histogram
 	merged.Merge(h)

@@ -161,7 +161,7 @@ func TestNotices(t *testing.T) {
 		"a short sum in bytes":  {after: slot(func(all []any) { alice(all)[1] = []byte{7} }), want: "instead of an integer"},
 		"a holder forgotten":    {after: slot(func(all []any) { content(all)[0] = 1 }), want: "forgotten"},
 		"a window":              {after: slot(func(all []any) { alice(all)[6] = []any{1, 1} }), want: "window"},
-		"a long histogram":      {after: slot(func(all []any) { content(all)[1] = append(content(all)[1].([]any), make([]any, 20)...) }), want: "slot"},
+		"a long histogram":      {after: slot(func(all []any) { content(all)[1] = append(content(all)[1].([]any), make([]any, 82)...) }), want: "slot"},
 		"a slot ahead":          {after: slot(func(all []any) { all[2] = 99 }), want: "it is folded through 99, should be 3 to 4"},
 		"a slot behind":         {after: slot(func(all []any) { all[2] = 2 }), want: "it is folded through 2, should be 3 to 4"},
 		"a slot listed that is nowhere": {after: checkpoint(func(all []any) {

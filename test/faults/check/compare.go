@@ -63,7 +63,7 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 		if s.sequence < want.touched || s.sequence > stream.Last {
 			c.disagree("%s: it is folded through %d, should be %d to %d", slotName, s.sequence, want.touched, stream.Last)
 		}
-		if s.version != 1 || !s.created.Equal(stream.Created) {
+		if s.version != stateVersion || !s.created.Equal(stream.Created) {
 			c.disagree("%s: version %d, of a stream made at %v; the stream was made at %v", slotName, s.version, s.created, stream.Created)
 		}
 		c.compareSlot(slotName, p, want, s)
@@ -77,7 +77,7 @@ func (c *checker) compareCheckpoint(where string, p *partition, got *storedCheck
 			c.disagree("%s checkpoint: %s: %v, should be %v", where, what, got, want)
 		}
 	}
-	equal("version", uint64(1), got.version)
+	equal("version", stateVersion, got.version)
 	equal("stream", p.log.stream, got.stream)
 	equal("stream made at", stream.Created.UnixNano(), got.created.UnixNano())
 	equal("partition", uint64(p.number), got.partition)

@@ -104,23 +104,25 @@ func (d distribution) String() string {
 	return fmt.Sprintf("sum %v ns, classic %v, fine %v", d.sum, d.classic, d.fine)
 }
 
-// histogram counts scores by decades, from 1 to 10¹⁸ weight·seconds.
+// histogram counts scores by powers of four, from 1 to 4⁸⁰ weight·seconds.
 type histogram struct {
 	sum    big.Int
-	counts [20]uint64
+	counts [82]uint64
 }
 
-// decades are the bounds, in 10⁻¹² weight·seconds.
-var decades = func() (all []*big.Int) {
-	for i := range 19 {
-		all = append(all, new(big.Int).Exp(big.NewInt(10), big.NewInt(int64(12+i)), nil))
+// powers are the bounds of the histogram, in 10⁻¹² weight·seconds.
+var powers = func() (all []*big.Int) {
+	bound := big.NewInt(1_000_000_000_000)
+	for range 81 {
+		all = append(all, new(big.Int).Set(bound))
+		bound.Mul(bound, big.NewInt(4))
 	}
 	return all
 }()
 
 func (h *histogram) count(n *big.Int) {
 	i := 0
-	for i < len(decades) && n.Cmp(decades[i]) > 0 {
+	for i < len(powers) && n.Cmp(powers[i]) > 0 {
 		i++
 	}
 	h.counts[i]++

@@ -17,6 +17,9 @@ import (
 // What the buckets have, decoded generically: arrays as []any, integers of whatever size, byte strings. docs/state-format.md says
 // what stands where.
 
+// stateVersion is the version of the encoding that the page describes.
+const stateVersion uint64 = 2
+
 // parts walks through an array. What does not fit panics with a wrongForm, which [decodeStored] turns into an error.
 type parts struct {
 	list []any
