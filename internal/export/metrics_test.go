@@ -2,11 +2,8 @@ package export_test
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 
@@ -303,27 +300,43 @@ func TestMetricsOfNothing(t *testing.T) {
 	}
 }
 
-func TestMetricsAsPrometheusWantsThem(t *testing.T) {
+// Whoever is shown, top and remainder come to the total, and no more holders are shown than the cap says.
+func TestTopAndRemainderAreTheTotal(t *testing.T) {
 	t.Parallel()
-	promtool, err := exec.LookPath("promtool")
-	if errors.Is(err, exec.ErrNotFound) && os.Getenv("CI") == "" {
-		t.Skip("NOT CHECKED: promtool is not installed (Debian: apt-get install prometheus)")
-	}
-	if err != nil {
-		t.Fatalf("promtool: %v (Debian: apt-get install prometheus)", err)
-	}
 	w := declared(t, nil)
-	w.put(hold("a", 0, 50, 1), hold("b", 0, 0, 5))
-	w.putPoH(pohEvents()...)
+	const holders, top = 40, 8
+	for i := range holders {
+		w.put(hold(fmt.Sprint("holder-", i), 0, 0, uint64(i+1)), hold(fmt.Sprint("holder-", i), 0, int64(100*(holders-i)*(holders-i)), 100))
+	}
 	w.flush()
-	r := started(t, w, export.Options{MetricsTop: 10})
-	until(t, "the lag is known", func() bool { return r.scrape()["holdfast_partition_lag_messages"] != nil })
-	_, scrape := r.do("GET", "/metrics")
-	command := exec.CommandContext(t.Context(), promtool, "check", "metrics")
-	command.Stdin = bytes.NewReader(scrape)
-	output, err := command.CombinedOutput()
-	const excused = "poh_issue_latency_summary_seconds metric name should not include type 'summary'"
-	if strings.TrimSpace(string(output)) != excused {
-		t.Errorf("promtool: %v\n%s", err, output)
+	var now clock
+	now.set(t0 + 200_000_000)
+	r := started(t, w, export.Options{MetricsTop: top, Now: now.now})
+	most := 0
+	for step := range 50 {
+		now.set(t0 + 200_000_000 + events.Time(step)*15_000_000) // lines cross all the time
+		families := r.scrape()
+		sum, shown := 0.0, families["holdfast_top_score_weight_seconds"].GetMetric()
+		for _, m := range shown {
+			if len(m.GetLabel()) != 1 || m.GetLabel()[0].GetName() != "holder_id" {
+				t.Fatalf("labels %v", m.GetLabel())
+			}
+			sum += m.GetGauge().GetValue()
+		}
+		other, _ := value(families, "holdfast_other_score_weight_seconds{}")
+		total, _ := value(families, "holdfast_score_weight_seconds{}")
+		if sum+other != total || total == 0 { // all of them are whole numbers that a float64 has
+			t.Errorf("%v in %d series and %v besides are not %v", sum, len(shown), other, total)
+		}
+		if others, ok := value(families, "holdfast_other_holders{}"); !ok || int(others)+len(shown) != holders {
+			t.Errorf("%d holders are shown, %v others, of %d", len(shown), others, holders)
+		}
+		most = max(most, len(shown))
+		if len(shown) < top || len(shown) > top+top/4+1 {
+			t.Errorf("%d series for the first %d", len(shown), top)
+		}
+	}
+	if most == top {
+		t.Error("nobody stayed at the border")
 	}
 }
