@@ -20,6 +20,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		AllowOrigin   []string `help:"Origins, such as https://example.com, whose pages may call --grpc-listen from a browser." placeholder:"ORIGIN,..."`
 		MetricsTop    int      `help:"How many holders' scores the metrics show, 0 to 1000." default:"10"`
 		MetricsSeries int      `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000"`
+		NATSService   bool     `name:"nats-service" help:"Answer over NATS as well, as the service holdfast." default:"true" negatable:""`
 		service.LogFlags
 		service.NATSFlags
 		service.HealthCheckFlag
@@ -33,7 +34,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := cli.Logger(stderr)
 	exporter, err := export.New(export.Options{
-		NATS: cli.NATSFlags, Listen: cli.Listen, GRPCListen: cli.GRPCListen, AllowOrigins: cli.AllowOrigin, MetricsTop: cli.MetricsTop, MaxSeries: cli.MetricsSeries, Logger: log,
+		NATS: cli.NATSFlags, NATSService: cli.NATSService, Listen: cli.Listen, GRPCListen: cli.GRPCListen, AllowOrigins: cli.AllowOrigin, MetricsTop: cli.MetricsTop, MaxSeries: cli.MetricsSeries, Logger: log,
 	})
 	if err != nil {
 		log.Error("cannot start", "error", err)

@@ -106,7 +106,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		return err
 	}
 	exporter, err := export.New(export.Options{
-		Conn: connections[2], Listen: p.exporter, GRPCListen: p.grpc, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
+		Conn: connections[2], NATSService: true, Listen: p.exporter, GRPCListen: p.grpc, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
 	})
 	if err != nil {
 		return err

@@ -257,17 +257,23 @@ func writeError(w http.ResponseWriter, status int, p problem) {
 
 // writeJSON answers with a body that is whole or not sent at all.
 func writeJSON(w http.ResponseWriter, status int, body any) {
+	b := encodeJSON(body)
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(b) // fails only if the client has gone
+}
+
+// encodeJSON returns an answer's body.
+func encodeJSON(body any) []byte {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
 	if err := encoder.Encode(body); err != nil {
 		panic("export: an answer that is no JSON: " + err.Error())
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Content-Length", strconv.Itoa(b.Len()))
-	h.Set("Cache-Control", "no-store")
-	h.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes()) // fails only if the client has gone
+	return b.Bytes()
 }

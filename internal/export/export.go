@@ -19,6 +19,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -50,6 +51,8 @@ type Options struct {
 	Conn *nats.Conn
 	// NATS says how to reach NATS if Conn is nil.
 	NATS service.NATSFlags
+	// NATSService says to answer over NATS as well, as the service ServiceName.
+	NATSService bool
 	// Listen is the address to serve HTTP on, host:port; port 0 takes a free one; "" means DefaultListen.
 	Listen string
 	// GRPCListen is the address to serve gRPC, gRPC-Web and Connect on, host:port; port 0 takes a free one; "" or NoGRPC: none.
@@ -178,7 +181,7 @@ func (s *Service) Run(ctx context.Context) error {
 	return group.Run(ctx)
 }
 
-// follow connects if need be and keeps the view up to date.
+// follow connects if need be, keeps the view up to date, and answers over NATS.
 func (s *Service) follow(ctx context.Context) error {
 	nc := s.options.Conn
 	if nc == nil {
@@ -191,6 +194,13 @@ func (s *Service) follow(ctx context.Context) error {
 	client, err := jetstream.New(nc)
 	if err != nil {
 		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	defer stop()
+	if s.options.NATSService {
+		answering.Go(func() { (&natsService{view: s.view, nc: nc, log: s.log}).run(ctx) })
 	}
 	return s.view.run(ctx, client)
 }

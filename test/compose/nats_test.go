@@ -95,7 +95,7 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	showing, err := export.New(export.Options{Listen: "127.0.0.1:0", NATS: as("exporter"), Logger: logger})
+	showing, err := export.New(export.Options{Listen: "127.0.0.1:0", NATS: as("exporter"), NATSService: true, Logger: logger})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,6 +129,12 @@ func TestServicesWithinTheirRights(t *testing.T) {
 		t.Error(err)
 	}
 	await(t, "bob has the score that a producer gave him", func() error { return scoreIs("http://"+showing.Addr(), "bob", "30") })
+	for _, subject := range []string{"holdfast.holder.alice", "$SRV.PING"} {
+		await(t, "the operator has an answer on "+subject, func() error {
+			_, err := operator.Conn().Request(subject, nil, time.Second)
+			return err
+		})
+	}
 	stopAll()
 	if complaint := log.lines("ermissions"); complaint != "" {
 		t.Errorf("the server refused something:\n%s", complaint)

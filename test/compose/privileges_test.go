@@ -69,12 +69,15 @@ var rights = []struct {
 		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.KV_HOLDS_STATE"},
 		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}), []string{
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
-			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x",
+			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x", "_INBOX_operator.x",
 		})},
 }
 
+// services are the subjects of requests, which exporters alone may subscribe to.
+var services = []string{"holdfast.>", "$SRV.>"}
+
 // checkRights holds every user's permissions against the table, as the server at url keeps them: it must refuse what a user
-// may not publish, and let it subscribe to its own inboxes alone. If idle is true, nobody is at work there, and checkRights
+// may not publish, and let it subscribe to its own inboxes alone, and an exporter to what it answers. If idle is true, nobody is at work there, and checkRights
 // also publishes, without content, what must not be refused.
 func checkRights(t *testing.T, url string, idle bool) {
 	t.Helper()
@@ -86,8 +89,13 @@ func checkRights(t *testing.T, url string, idle bool) {
 				t.Fatal(err)
 			}
 			defer nc.Close()
-			foreign := []string{">", "hold.>", "$KV.>", "_INBOX.>", "_INBOX_other.>", "$JS.>"}
-			for _, subject := range append([]string{"_INBOX_" + r.user + ".x.*"}, foreign...) {
+			own, foreign := []string{"_INBOX_" + r.user + ".x.*"}, []string{">", "hold.>", "$KV.>", "_INBOX.>", "_INBOX_other.>", "$JS.>"}
+			if r.user == "exporter" {
+				own = append(own, services...)
+			} else {
+				foreign = append(foreign, services...)
+			}
+			for _, subject := range append(own, foreign...) {
 				if _, err := nc.SubscribeSync(subject); err != nil {
 					t.Fatal(err)
 				}
