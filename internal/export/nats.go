@@ -68,7 +68,7 @@ func (n *natsService) run(ctx context.Context) {
 		n.log.Warn("the service on NATS did not stop in order", "error", err)
 	}
 	_ = n.nc.FlushTimeout(stopFlush) // it fails if NATS is away, and then nobody waits for an answer
-	n.answering.Lock() // until what runs is answered; then the connection may go
+	n.answering.Lock()               // until what runs is answered; then the connection may go
 	defer n.answering.Unlock()
 	n.log.Info("no longer answering on NATS")
 }
