@@ -22,6 +22,7 @@ type commands struct {
 	Top     top       `cmd:"" help:"Show the holders with the highest scores."`
 	Stats   stats     `cmd:"" help:"Show totals."`
 	Holder  holder    `cmd:"" help:"Show one holder."`
+	PoH     proofs    `cmd:"" name:"poh" help:"Show what the nodes did: proofs, latencies, requests."`
 	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Bench   benchmark `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
@@ -33,6 +34,7 @@ type commands struct {
 type session struct {
 	stdin          io.Reader
 	stdout, stderr io.Writer
+	screen, errors *screen // the same, for people
 	logFlags       service.LogFlags
 }
 
@@ -46,18 +48,37 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if !ok {
 		return code
 	}
-	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, logFlags: c.LogFlags}
+	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, screen: newScreen(stdout, os.Getenv), errors: newScreen(stderr, os.Getenv), logFlags: c.LogFlags}
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
-		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run,
+		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
 		"workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
-	switch err := byName[command](ctx, s); {
+	err := byName[command](ctx, s)
+	if err != nil && !errors.Is(err, errSaid) {
+		fmt.Fprintf(stderr, "holdfast %s: %v\n", command, err)
+	}
+	return exitCode(err)
+}
+
+// Exit codes beside those of package service, of commands that ask an exporter.
+const (
+	exitNoHolder    = 3
+	exitUnreachable = 4
+	exitNotReady    = 5
+)
+
+func exitCode(err error) int {
+	switch {
 	case err == nil:
 		return service.ExitOK
-	case !errors.Is(err, errSaid):
-		fmt.Fprintf(stderr, "holdfast %s: %v\n", command, err)
+	case errors.Is(err, errNoHolder):
+		return exitNoHolder
+	case errors.Is(err, errUnreachable):
+		return exitUnreachable
+	case errors.Is(err, errNotReady):
+		return exitNotReady
 	}
 	return service.ExitFailure
 }

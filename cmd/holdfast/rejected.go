@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -300,13 +299,9 @@ func printEvent(w io.Writer, v rejected.View) error {
 
 // visible is a text of several lines in which what is not to be printed is escaped.
 func visible(s string) string {
-	var b strings.Builder
-	for _, r := range s {
-		if r == '\n' || strconv.IsPrint(r) {
-			b.WriteRune(r)
-		} else {
-			b.WriteString(strings.Trim(strconv.QuoteRune(r), "'"))
-		}
+	lines := strings.Split(s, "\n")
+	for i, l := range lines {
+		lines[i] = escaped(l)
 	}
-	return b.String()
+	return strings.Join(lines, "\n")
 }

@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// exporter is the exporter to ask.
+type exporter struct {
+	Exporter string `help:"Exporter to ask." default:"http://127.0.0.1:9100"`
+	JSON     bool   `name:"json" help:"Show the exporter's answer as it is, on one line."`
+}
+
+// instantFlag is the instant to ask for.
+type instantFlag struct {
+	At string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME"`
+}
+
+// query adds the instant to a question's parameters.
+func (f instantFlag) query(parameters url.Values) url.Values {
+	if f.At != "" {
+		parameters.Set("at", f.At)
+	}
+	return parameters
+}
+
+// What an exporter may have against a question; each has an exit code of its own.
+var (
+	errNoHolder    = errors.New("no such holder: it has not held anything, or has expired (an id is matched exactly)")
+	errUnreachable = errors.New("is it running? --exporter says where")
+	errNotReady    = errors.New("the exporter is not ready")
+)
+
+const (
+	// maxAnswer bounds what is read of an answer, in bytes.
+	maxAnswer = 64 << 20
+	// answerTimeout bounds the wait for an answer.
+	answerTimeout = 30 * time.Second
+)
+
+// show asks, and shows the answer as it is, or as the lines that table makes of it.
+func (e *exporter) show(ctx context.Context, s *session, path string, query url.Values, answer any, table func() []line) error {
+	body, err := e.get(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	if e.JSON {
+		return printAnswer(s.stdout, body)
+	}
+	if err := e.decode(path, body, answer); err != nil {
+		return err
+	}
+	if err := s.screen.print(table()); err != nil {
+		return err
+	}
+	return s.errors.print(e.notices(ctx))
+}
+
+// printAnswer prints an answer as it is.
+func printAnswer(w io.Writer, body []byte) error {
+	_, err := w.Write(append([]byte(strings.TrimRight(string(body), "\n")), '\n'))
+	return err
+}
+
+func (e *exporter) decode(path string, body []byte, answer any) error {
+	if err := json.Unmarshal(body, answer); err != nil {
+		return fmt.Errorf("%s%s: not an exporter's answer: %w", e.Exporter, path, err)
+	}
+	return nil
+}
+
+// read asks and decodes the answer.
+func (e *exporter) read(ctx context.Context, path string, query url.Values, answer any) error {
+	body, err := e.get(ctx, path, query)
+	if err != nil {
+		return err
+	}
+	return e.decode(path, body, answer)
+}
+
+// get returns the body of an answer, or what the exporter said against the question.
+func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	server := strings.TrimRight(e.Exporter, "/")
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	address := server + path
+	if len(query) > 0 {
+		address += "?" + query.Encode()
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return nil, fmt.Errorf("--exporter: %w", err)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return nil, fmt.Errorf("ask the exporter: %w (%w)", err, errUnreachable)
+	}
+	defer response.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("ask the exporter: %w", err)
+	}
+	if response.StatusCode == http.StatusOK {
+		return body, nil
+	}
+	return nil, refusal(address, response, body)
+}
+
+// refusal is what an exporter said against a question.
+func refusal(address string, response *http.Response, body []byte) error {
+	var said struct {
+		Error struct{ Field, Reason string }
+	}
+	if json.Unmarshal(body, &said) != nil || said.Error.Reason == "" {
+		return fmt.Errorf("%s: %s", address, response.Status)
+	}
+	reason := escaped(said.Error.Reason)
+	switch field := said.Error.Field; {
+	case response.StatusCode == http.StatusNotFound && field == "holder_id":
+		return errNoHolder
+	case response.StatusCode == http.StatusServiceUnavailable:
+		return fmt.Errorf("%w: %s", errNotReady, reason)
+	case field == "at", field == "n":
+		return fmt.Errorf("--%s: %s", field, reason)
+	}
+	return errors.New(reason)
+}
+
+// await waits until the exporter serves so many holds.
+func (e *exporter) await(ctx context.Context, holds int64) error {
+	deadline := time.Now().Add(patience)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var answer struct{ Holds int64 }
+		err := e.read(ctx, "/stats", nil, &answer)
+		switch {
+		case err == nil && answer.Holds >= holds:
+			return nil
+		case time.Now().After(deadline):
+			return errors.Join(fmt.Errorf("after %s the exporter serves %d of %d holds", patience, answer.Holds, holds), err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

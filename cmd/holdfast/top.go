@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+// top shows the first of the ranking.
+type top struct {
+	N        int           `name:"n" help:"How many holders." default:"10"`
+	Watch    bool          `help:"Show it again and again, until Ctrl-C: on a terminal in place, elsewhere one block after the other."`
+	Interval time.Duration `help:"How often, with --watch; 100ms or more." default:"2s"`
+	exporter
+	instantFlag
+}
+
+// Validate is called when the flags are parsed.
+func (t top) Validate() error {
+	if t.Interval < 100*time.Millisecond {
+		return fmt.Errorf("--interval=%s: it is 100ms or more", t.Interval)
+	}
+	return nil
+}
+
+func (t *top) run(ctx context.Context, s *session) error {
+	query := t.query(url.Values{"n": {strconv.Itoa(t.N)}})
+	switch {
+	case t.Watch && t.JSON:
+		raw := &screen{out: s.stdout} // one answer a line, on a terminal too
+		return raw.watch(ctx, s.stderr, t.Interval, func(ctx context.Context) ([]line, error) {
+			return nil, t.show(ctx, s, "/top", query, nil, nil)
+		})
+	case t.Watch:
+		return s.screen.watch(ctx, s.stderr, t.Interval, func(ctx context.Context) ([]line, error) { return t.frame(ctx, query) })
+	}
+	var ranking rankingAnswer
+	return t.show(ctx, s, "/top", query, &ranking, func() []line { return rankingLines(&ranking) })
+}
+
+// frame is what is shown again and again.
+func (t *top) frame(ctx context.Context, query url.Values) ([]line, error) {
+	var ranking rankingAnswer
+	var totals totalsAnswer
+	if err := errors.Join(t.read(ctx, "/top", query, &ranking), t.read(ctx, "/stats", t.instantFlag.query(url.Values{}), &totals)); err != nil {
+		return nil, err
+	}
+	lines := plainLines(
+		fmt.Sprintf("%s at %s, every %s", escaped(t.Exporter), ranking.At.or("-"), t.Interval),
+		fmt.Sprintf("%s, %s, %d open; total score %s weight·s, growing by %s a second",
+			count(int64(totals.Holders), "holder"), count(int64(totals.Holds), "hold"), totals.OpenHolds, escaped(totals.ScoreExact), escaped(totals.RateExact)),
+	)
+	lines = append(lines, t.noticesOf(ctx, &totals)...)
+	lines = append(lines, line{})
+	lines = append(lines, rankingLines(&ranking)...)
+	return append(lines, line{}), nil
+}
+
+// rankingLines is a ranking as a table.
+func rankingLines(r *rankingAnswer) []line {
+	t := table{align: "rrrrl", head: true}
+	t.add("rank", "score (weight·s)", "rate (1/s)", "open", "holder")
+	for _, h := range r.Holders {
+		t.add(number(h.Rank), h.ScoreExact, h.RateExact, number(h.OpenHolds), shown(h.HolderID))
+	}
+	return t.lines("  ")
+}
