@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"connectrpc.com/connect"
 	"connectrpc.com/grpchealth"
@@ -36,6 +37,8 @@ type Options struct {
 	Prefix   string
 	// Health is what grpc.health.v1 says of every service. Required.
 	Health *service.Health
+	// WriteLimit is how long a client of a stream may take nothing until it is cut off; 0 means service.DefaultWriteLimit.
+	WriteLimit time.Duration
 	// Logger takes panics. Required.
 	Logger *slog.Logger
 }
@@ -45,6 +48,7 @@ type Handler struct {
 	options  []connect.HandlerOption
 	mux      *http.ServeMux
 	services []string // fixed once it serves
+	limit    time.Duration
 }
 
 // New registers the metrics with the registry and returns a handler of reflection (v1 and v1alpha) and health alone.
@@ -53,7 +57,7 @@ func New(o Options) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{mux: http.NewServeMux()}
+	h := &Handler{mux: http.NewServeMux(), limit: o.WriteLimit}
 	h.options = []connect.HandlerOption{
 		connect.WithReadMaxBytes(MaxMessage),
 		connect.WithCompressMinBytes(compressFrom),
@@ -68,7 +72,7 @@ func New(o Options) (*Handler, error) {
 	h.mux.Handle(grpcreflect.NewHandlerV1Alpha(reflector, h.options...))
 	path, health := grpchealth.NewHandler(&checker{health: o.Health, services: &h.services}, h.options...)
 	h.mux.Handle(path, health)
-	h.mux.Handle(path+"Watch", service.LongLived(health))
+	h.mux.Handle(path+"Watch", service.LongLived(health, o.WriteLimit))
 	h.services = []string{grpchealth.HealthV1ServiceName}
 	return h, nil
 }
@@ -82,7 +86,7 @@ func (h *Handler) Options() []connect.HandlerOption { return slices.Clone(h.opti
 func (h *Handler) Mount(path string, handler http.Handler, lasting ...string) {
 	h.mux.Handle(path, handler)
 	for _, method := range lasting {
-		h.mux.Handle(path+method, service.LongLived(handler))
+		h.mux.Handle(path+method, service.LongLived(handler, h.limit))
 	}
 	h.services = append(h.services, strings.Trim(path, "/"))
 }

@@ -17,6 +17,10 @@ func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics, allow
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		if c := connectionOf(r.Context()); c != nil {
+			c.add(1)
+			defer c.add(-1)
+		}
 		answer := &answerRecorder{ResponseWriter: w}
 		defer func() {
 			caught := recover()

@@ -9,11 +9,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// HTTPMetrics count the requests of one server. Labels are the route (the mux's pattern, or "unmatched"), the method (one of
-// HTTP's own, or "other") and the status code ("aborted" if the handler broke off before there was one).
+// HTTPMetrics count the requests and connections of one server, or of several together. Labels of requests are the route (the
+// mux's pattern, or "unmatched"), the method (one of HTTP's own, or "other") and the status code ("aborted" if the handler broke off before there was one).
 type HTTPMetrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec
+	open     prometheus.Gauge
+	evicted  prometheus.Counter
+	refused  prometheus.Counter
 }
 
 // HistogramOpts returns the options of a histogram of a process's own: it has those classic buckets, and native ones that
@@ -26,7 +29,9 @@ func HistogramOpts(name, unit, help string, buckets []float64) prometheus.Histog
 }
 
 // NewHTTPMetrics registers <prefix>_http_requests_total and the histogram <prefix>_http_request_duration_seconds (classic and
-// native) with reg. The histogram's exemplars are the trace_id and span_id of requests whose traceparent is sampled. The prefix is the service's, as in "holdfast_ingest"; registering the same twice is an error.
+// native) with reg, and <prefix>_http_connections and <prefix>_http_connections_{evicted,refused}_total. The histogram's
+// exemplars are the trace_id and span_id of requests whose traceparent is sampled. The prefix is the service's, as in
+// "holdfast_ingest"; registering the same twice is an error.
 func NewHTTPMetrics(reg prometheus.Registerer, prefix string) (*HTTPMetrics, error) {
 	labels := []string{"route", "method", "code"}
 	m := &HTTPMetrics{
@@ -36,8 +41,17 @@ func NewHTTPMetrics(reg prometheus.Registerer, prefix string) (*HTTPMetrics, err
 		}, labels),
 		duration: prometheus.NewHistogramVec(HistogramOpts(prefix+"_http_request_duration_seconds", "seconds",
 			"Time from the request's header to the end of the answer.", prometheus.DefBuckets), labels),
+		open: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: prefix + "_http_connections", Help: "Open HTTP connections.",
+		}),
+		evicted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "_http_connections_evicted_total", Help: "Connections without a running request that were closed to make room for others.",
+		}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: prefix + "_http_connections_refused_total", Help: "Connections that were refused since all others had requests running.",
+		}),
 	}
-	for _, collector := range []prometheus.Collector{m.requests, m.duration} {
+	for _, collector := range []prometheus.Collector{m.requests, m.duration, m.open, m.evicted, m.refused} {
 		if err := reg.Register(collector); err != nil {
 			return nil, fmt.Errorf("register HTTP metrics %s_*: %w", prefix, err)
 		}
@@ -62,6 +76,25 @@ func (m *HTTPMetrics) observe(r *http.Request, route string, code int, took time
 		return
 	}
 	duration.Observe(took.Seconds())
+}
+
+// openConnections counts connections that were opened, or closed. A nil m counts nothing; so for the next two.
+func (m *HTTPMetrics) openConnections(more float64) {
+	if m != nil {
+		m.open.Add(more)
+	}
+}
+
+func (m *HTTPMetrics) evictedConnection() {
+	if m != nil {
+		m.evicted.Inc()
+	}
+}
+
+func (m *HTTPMetrics) refusedConnection() {
+	if m != nil {
+		m.refused.Inc()
+	}
 }
 
 // boundedMethod keeps made-up methods from becoming label values.

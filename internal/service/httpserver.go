@@ -28,10 +28,13 @@ type HTTPOptions struct {
 	// any, only its own may.
 	AllowOrigins []string
 
+	// MaxConnections is how many connections may be open at once; 0 means DefaultMaxConnections. For one more, that one is
+	// closed which has been longest without a running request; if all have requests running, the new one is answered 503.
+	MaxConnections int
 	// ReadTimeout bounds the reading of a request with its body; 0 means 60 s. The headers alone must come within 5 s.
 	ReadTimeout time.Duration
-	// WriteTimeout bounds handling and answering, from the end of the headers; 0 means 60 s. A handler that streams lifts it
-	// for its own request by [http.ResponseController.SetWriteDeadline].
+	// WriteTimeout bounds handling and answering, from the end of the headers; 0 means 60 s. A handler that streams is wrapped by
+	// LongLived.
 	WriteTimeout time.Duration
 	// DrainTimeout bounds the wait for running requests when the server stops; 0 means 8 s, which is less than
 	// DefaultDrainTimeout so that the group sees an orderly end. What runs longer has its context cancelled and its
@@ -39,15 +42,19 @@ type HTTPOptions struct {
 	DrainTimeout time.Duration
 }
 
+// DefaultMaxConnections is the default of HTTPOptions.MaxConnections.
+const DefaultMaxConnections = 4096
+
 const (
 	readHeaderTimeout = 5 * time.Second
 	idleTimeout       = 2 * time.Minute
 	maxHeaderBytes    = 16 << 10
 
-	// Of a connection with HTTP/2: how many requests at once, and after how long without a sign of life the client is asked
-	// for one.
-	maxStreams = 100
-	pingAfter  = 30 * time.Second
+	// Of a connection with HTTP/2.
+	maxStreams       = 100              // requests at once
+	receiveBuffer    = 64 << 10         // bytes of requests' bodies that a connection may send before they are read
+	pingAfter        = 30 * time.Second // of silence; a peer that has vanished and does not answer for as long is given up
+	writeByteTimeout = 30 * time.Second // a connection of which the peer takes not one byte for so long is closed
 )
 
 // HTTPServer is a part of a [Group] that serves HTTP. Clients that dawdle are cut off, panics of a handler become answers
@@ -68,6 +75,12 @@ func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
 	}
 	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
 		return nil, fmt.Errorf("new HTTP server: listen address %q is not host:port: %w", options.Listen, err)
+	}
+	if options.MaxConnections < 0 {
+		return nil, fmt.Errorf("new HTTP server: at most %d connections: it must be positive, or 0 for the default, %d", options.MaxConnections, DefaultMaxConnections)
+	}
+	if options.MaxConnections == 0 {
+		options.MaxConnections = DefaultMaxConnections
 	}
 	setDefault(&options.ReadTimeout, time.Minute)
 	setDefault(&options.WriteTimeout, time.Minute)
@@ -112,17 +125,27 @@ func (s *HTTPServer) Run(ctx context.Context) error {
 	server := &http.Server{
 		Handler:           s.handler,
 		Protocols:         protocols,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxStreams, SendPingTimeout: pingAfter},
 		ReadHeaderTimeout: readHeaderTimeout,
 		ReadTimeout:       s.options.ReadTimeout,
 		WriteTimeout:      s.options.WriteTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
-		BaseContext:       func(net.Listener) context.Context { return requests },
-		ErrorLog:          slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerConnection: receiveBuffer,
+			MaxReceiveBufferPerStream:     receiveBuffer,
+			SendPingTimeout:               pingAfter,
+			PingTimeout:                   pingAfter,
+			WriteByteTimeout:              writeByteTimeout,
+		},
+		BaseContext: func(net.Listener) context.Context { return requests },
+		ConnContext: withConnection,
+		ErrorLog:    slog.NewLogLogger(s.options.Logger.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() {
+		served <- server.Serve(&connections{Listener: listener, most: s.options.MaxConnections, metrics: s.options.Metrics})
+	}()
 
 	select {
 	case err := <-served:
