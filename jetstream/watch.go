@@ -71,6 +71,10 @@ func (b *Bucket) Watch(ctx context.Context, filter string) (*Watcher, error) {
 	return w, nil
 }
 
+// Created returns when the bucket was made. A bucket that is deleted and made again counts its revisions from the beginning,
+// so a revision says something only together with this.
+func (w *Watcher) Created() time.Time { return w.f.atFirst.Created }
+
 // Next waits for the next event. Over reconnections, restarts of the server and
 // the loss of the consumer it goes on where it was; while the server is away,
 // it waits.

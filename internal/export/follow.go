@@ -26,6 +26,7 @@ const (
 // folded is a log as it is folded in its bucket. It is never changed once it is made.
 type folded[C any] struct {
 	policy     *state.Policy
+	created    time.Time                        // when the bucket was made
 	partitions [events.Partitions]*partition[C] // nil: not known yet
 	since      events.Time                      // the first instant that all slots can answer for
 	covered    uint64                           // everything that was stored by this revision is in it
@@ -136,7 +137,7 @@ func (f *follower[C]) watch(ctx context.Context, client *jetstream.Client, caugh
 		if e.CaughtUp {
 			begun = true
 			a.begin()
-			f.publish(a, policy)
+			f.publish(a, policy, w.Created())
 			f.logger.Info("the bucket is read", "bucket", f.log.Bucket, "revision", f.current.Load().revision())
 			caughtUp()
 			continue
@@ -146,20 +147,20 @@ func (f *follower[C]) watch(ctx context.Context, client *jetstream.Client, caugh
 			f.logger.Warn("the bucket has a key that is none of ours", "bucket", f.log.Bucket, "key", e.Key)
 		}
 		if changed && begun {
-			f.publish(a, policy)
+			f.publish(a, policy, w.Created())
 		}
 	}
 }
 
 // publish makes visible what is in effect. A partition that could not be put together yet stays as the watch before
 // this one had left it, unless it was folded under another policy.
-func (f *follower[C]) publish(a *assembly[C], policy *state.Policy) {
+func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time.Time) {
 	before := f.current.Load()
 	if before != nil && *before.policy != *policy {
 		f.logger.Warn("the policy has changed; the state begins anew", "bucket", f.log.Bucket, "policy", policy.Map())
 		before = nil
 	}
-	next := &folded[C]{policy: policy, covered: math.MaxUint64}
+	next := &folded[C]{policy: policy, created: created, covered: math.MaxUint64}
 	var anew []int
 	var problems []error
 	withheld := int64(0)
