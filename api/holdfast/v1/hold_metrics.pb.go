@@ -1154,10 +1154,12 @@ func (x *Point) GetRateExact() string {
 // Position is how much a client of Broadcast knows: the state up to a revision, at an instant.
 type Position struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of the bucket HOLDS_STATE: the newest checkpoint that is in effect. The same at every exporter.
+	// Of the bucket HOLDS_STATE: everything that was stored up to it is in effect. It is the same at every exporter.
 	Revision uint64 `protobuf:"varint,1,opt,name=revision,proto3" json:"revision,omitempty"`
 	// The instant of the scores.
-	At            *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	At *timestamppb.Timestamp `protobuf:"bytes,2,opt,name=at,proto3" json:"at,omitempty"`
+	// When the bucket was made. One that is deleted and made again counts its revisions from the beginning.
+	Bucket        *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=bucket,proto3" json:"bucket,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1206,6 +1208,13 @@ func (x *Position) GetAt() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Position) GetBucket() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Bucket
+	}
+	return nil
+}
+
 // BroadcastRequest says which holders are wanted, how often, and what the client has already.
 type BroadcastRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -1213,7 +1222,8 @@ type BroadcastRequest struct {
 	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Left out: a snapshot is sent first. Otherwise the position of the last message that was received with resumable
 	// set, of a stream of the same holders; then no snapshot is sent but what has changed since, if the exporter can
-	// tell. If it cannot, it sends a snapshot.
+	// tell. If it cannot, it sends a snapshot, as it always does with top. It cannot if the bucket is another one by now,
+	// or if it is itself behind that position.
 	Resume *Position `protobuf:"bytes,2,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Which holders. Left out: all.
 	//
@@ -1305,7 +1315,7 @@ type BroadcastRequest_Ids struct {
 }
 
 type BroadcastRequest_Top struct {
-	// The first so many of the ranking, 1 to 10,000. A holder that leaves them is told as gone.
+	// The first so many of the ranking, 1 to 1,000. A holder that leaves them is told as gone.
 	Top int32 `protobuf:"varint,4,opt,name=top,proto3,oneof"`
 }
 
@@ -1487,7 +1497,7 @@ type BroadcastResponse_SnapshotEnd struct {
 }
 
 type BroadcastResponse_Changes struct {
-	// What has changed since; several messages of one position, if it is much. Only the last is resumable.
+	// What has changed since; several messages, if it is much. Only the last is resumable.
 	Changes *Changes `protobuf:"bytes,6,opt,name=changes,proto3,oneof"`
 }
 
@@ -1545,7 +1555,7 @@ func (x *SnapshotBegin) GetHolders() uint64 {
 	return 0
 }
 
-// HolderList is a part of a snapshot, of at most 1 MiB.
+// HolderList is a part of a snapshot, of at most 1 MiB, as of its message's position.
 type HolderList struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// With their ranks if the first of the ranking were asked for, otherwise without.
@@ -1628,7 +1638,7 @@ func (*SnapshotEnd) Descriptor() ([]byte, []int) {
 	return file_holdfast_v1_hold_metrics_proto_rawDescGZIP(), []int{18}
 }
 
-// Changes are holders that have changed, of at most 1 MiB; possibly some that have not.
+// Changes are holders that have changed, of at most 1 MiB, as of their message's position; possibly some that have not.
 type Changes struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// What they are now, with their ranks if the first of the ranking were asked for, otherwise without.
@@ -2331,10 +2341,11 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"scoreExact\x12\x12\n" +
 	"\x04rate\x18\x04 \x01(\x01R\x04rate\x12\x1d\n" +
 	"\n" +
-	"rate_exact\x18\x05 \x01(\tR\trateExact\"R\n" +
+	"rate_exact\x18\x05 \x01(\tR\trateExact\"\x86\x01\n" +
 	"\bPosition\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x04R\brevision\x12*\n" +
-	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\"\xc3\x01\n" +
+	"\x02at\x18\x02 \x01(\v2\x1a.google.protobuf.TimestampR\x02at\x122\n" +
+	"\x06bucket\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\x06bucket\"\xc3\x01\n" +
 	"\x10BroadcastRequest\x125\n" +
 	"\binterval\x18\x01 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12-\n" +
 	"\x06resume\x18\x02 \x01(\v2\x15.holdfast.v1.PositionR\x06resume\x12*\n" +
@@ -2489,43 +2500,44 @@ var file_holdfast_v1_hold_metrics_proto_depIdxs = []int32{
 	29, // 27: holdfast.v1.Window.known_since:type_name -> google.protobuf.Timestamp
 	29, // 28: holdfast.v1.Point.at:type_name -> google.protobuf.Timestamp
 	29, // 29: holdfast.v1.Position.at:type_name -> google.protobuf.Timestamp
-	30, // 30: holdfast.v1.BroadcastRequest.interval:type_name -> google.protobuf.Duration
-	12, // 31: holdfast.v1.BroadcastRequest.resume:type_name -> holdfast.v1.Position
-	14, // 32: holdfast.v1.BroadcastRequest.ids:type_name -> holdfast.v1.HolderIds
-	12, // 33: holdfast.v1.BroadcastResponse.position:type_name -> holdfast.v1.Position
-	16, // 34: holdfast.v1.BroadcastResponse.snapshot_begin:type_name -> holdfast.v1.SnapshotBegin
-	17, // 35: holdfast.v1.BroadcastResponse.snapshot:type_name -> holdfast.v1.HolderList
-	18, // 36: holdfast.v1.BroadcastResponse.snapshot_end:type_name -> holdfast.v1.SnapshotEnd
-	19, // 37: holdfast.v1.BroadcastResponse.changes:type_name -> holdfast.v1.Changes
-	0,  // 38: holdfast.v1.HolderList.holders:type_name -> holdfast.v1.Holder
-	0,  // 39: holdfast.v1.Changes.changed:type_name -> holdfast.v1.Holder
-	24, // 40: holdfast.v1.PohStatsResponse.issued_success:type_name -> holdfast.v1.Latencies
-	24, // 41: holdfast.v1.PohStatsResponse.issued_failure:type_name -> holdfast.v1.Latencies
-	24, // 42: holdfast.v1.PohStatsResponse.verified_success:type_name -> holdfast.v1.Latencies
-	24, // 43: holdfast.v1.PohStatsResponse.verified_failure:type_name -> holdfast.v1.Latencies
-	22, // 44: holdfast.v1.PohStatsResponse.http:type_name -> holdfast.v1.HttpSeries
-	23, // 45: holdfast.v1.PohStatsResponse.grpc:type_name -> holdfast.v1.GrpcSeries
-	24, // 46: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
-	24, // 47: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
-	25, // 48: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
-	26, // 49: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
-	30, // 50: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
-	30, // 51: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
-	1,  // 52: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
-	5,  // 53: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
-	7,  // 54: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
-	13, // 55: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
-	20, // 56: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
-	2,  // 57: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
-	6,  // 58: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
-	8,  // 59: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
-	15, // 60: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
-	21, // 61: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
-	57, // [57:62] is the sub-list for method output_type
-	52, // [52:57] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	29, // 30: holdfast.v1.Position.bucket:type_name -> google.protobuf.Timestamp
+	30, // 31: holdfast.v1.BroadcastRequest.interval:type_name -> google.protobuf.Duration
+	12, // 32: holdfast.v1.BroadcastRequest.resume:type_name -> holdfast.v1.Position
+	14, // 33: holdfast.v1.BroadcastRequest.ids:type_name -> holdfast.v1.HolderIds
+	12, // 34: holdfast.v1.BroadcastResponse.position:type_name -> holdfast.v1.Position
+	16, // 35: holdfast.v1.BroadcastResponse.snapshot_begin:type_name -> holdfast.v1.SnapshotBegin
+	17, // 36: holdfast.v1.BroadcastResponse.snapshot:type_name -> holdfast.v1.HolderList
+	18, // 37: holdfast.v1.BroadcastResponse.snapshot_end:type_name -> holdfast.v1.SnapshotEnd
+	19, // 38: holdfast.v1.BroadcastResponse.changes:type_name -> holdfast.v1.Changes
+	0,  // 39: holdfast.v1.HolderList.holders:type_name -> holdfast.v1.Holder
+	0,  // 40: holdfast.v1.Changes.changed:type_name -> holdfast.v1.Holder
+	24, // 41: holdfast.v1.PohStatsResponse.issued_success:type_name -> holdfast.v1.Latencies
+	24, // 42: holdfast.v1.PohStatsResponse.issued_failure:type_name -> holdfast.v1.Latencies
+	24, // 43: holdfast.v1.PohStatsResponse.verified_success:type_name -> holdfast.v1.Latencies
+	24, // 44: holdfast.v1.PohStatsResponse.verified_failure:type_name -> holdfast.v1.Latencies
+	22, // 45: holdfast.v1.PohStatsResponse.http:type_name -> holdfast.v1.HttpSeries
+	23, // 46: holdfast.v1.PohStatsResponse.grpc:type_name -> holdfast.v1.GrpcSeries
+	24, // 47: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
+	24, // 48: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
+	25, // 49: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
+	26, // 50: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
+	30, // 51: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
+	30, // 52: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
+	1,  // 53: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
+	5,  // 54: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
+	7,  // 55: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
+	13, // 56: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
+	20, // 57: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
+	2,  // 58: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
+	6,  // 59: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
+	8,  // 60: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
+	15, // 61: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
+	21, // 62: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
+	58, // [58:63] is the sub-list for method output_type
+	53, // [53:58] is the sub-list for method input_type
+	53, // [53:53] is the sub-list for extension type_name
+	53, // [53:53] is the sub-list for extension extendee
+	0,  // [0:53] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_hold_metrics_proto_init() }

@@ -95,11 +95,16 @@ type HoldMetricsClient interface {
 	// rate_until, the score at t is score + rate × (t − at). Where nothing changed, an empty message says that the stream
 	// lives.
 	//
-	// The stream goes on until the client ends it. A client that reads too slowly is sent less often, and then ended.
+	// A message that is resumable completes what comes before it: from then on, what the client has is what the exporter
+	// has at the position's instant, to the last digit. What was not told of since bends nowhere up to that instant; where
+	// an untold holder's rate_until has passed by then, it has expired.
+	//
+	// The stream goes on until the client ends it. To a client that reads slowly less is sent: each message has what has
+	// changed since the last, and nothing waits in a queue. One that takes nothing for 10 s is ended.
 	//
 	// Errors: INVALID_ARGUMENT (interval, resume, ids, top), UNAVAILABLE (the state is not loaded yet, or the exporter
 	// stops: go on by resume, there or at another exporter), RESOURCE_EXHAUSTED (the client reads too slowly, or there
-	// are too many streams).
+	// are too many streams; RetryInfo, and ErrorInfo with the reason TOO_MANY_READERS and the metadata limit).
 	Broadcast(context.Context, *connect.Request[v1.BroadcastRequest]) (*connect.ServerStreamForClient[v1.BroadcastResponse], error)
 	// PohStats returns what the nodes reported that they did: proofs issued and verified, garbage collections, peers and
 	// requests.
@@ -214,11 +219,16 @@ type HoldMetricsHandler interface {
 	// rate_until, the score at t is score + rate × (t − at). Where nothing changed, an empty message says that the stream
 	// lives.
 	//
-	// The stream goes on until the client ends it. A client that reads too slowly is sent less often, and then ended.
+	// A message that is resumable completes what comes before it: from then on, what the client has is what the exporter
+	// has at the position's instant, to the last digit. What was not told of since bends nowhere up to that instant; where
+	// an untold holder's rate_until has passed by then, it has expired.
+	//
+	// The stream goes on until the client ends it. To a client that reads slowly less is sent: each message has what has
+	// changed since the last, and nothing waits in a queue. One that takes nothing for 10 s is ended.
 	//
 	// Errors: INVALID_ARGUMENT (interval, resume, ids, top), UNAVAILABLE (the state is not loaded yet, or the exporter
 	// stops: go on by resume, there or at another exporter), RESOURCE_EXHAUSTED (the client reads too slowly, or there
-	// are too many streams).
+	// are too many streams; RetryInfo, and ErrorInfo with the reason TOO_MANY_READERS and the metadata limit).
 	Broadcast(context.Context, *connect.Request[v1.BroadcastRequest], *connect.ServerStream[v1.BroadcastResponse]) error
 	// PohStats returns what the nodes reported that they did: proofs issued and verified, garbage collections, peers and
 	// requests.
