@@ -60,7 +60,8 @@ type Options struct {
 	// AllowOrigins are the origins, such as https://example.com, whose pages may call GRPCListen from a browser, by gRPC-Web
 	// or Connect; without any, none may.
 	AllowOrigins []string
-	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none.
+	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none. Those who were among them a
+	// moment ago may be shown besides, a quarter more and one at most.
 	MetricsTop int
 	// MaxSeries is the most series of http_requests_total, and of grpc_requests_total, that the metrics show; what is
 	// left out is counted. 0 means DefaultMaxSeries.
