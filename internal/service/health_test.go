@@ -88,3 +88,23 @@ func TestHealthConcurrently(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestHealthIsWatched(t *testing.T) {
+	health := service.NewHealth("a")
+	var first, second int
+	stopFirst := health.Watch(func() { first++ })
+	stopSecond := health.Watch(func() {
+		if health.Err() == nil {
+			second++
+		}
+	})
+	health.Set("a", errors.New("not yet"))
+	health.Set("a", nil)
+	stopFirst()
+	health.Set("a", nil)
+	stopSecond()
+	health.Set("a", nil)
+	if first != 2 || second != 2 {
+		t.Errorf("called %d and, when ready, %d times, want 2 and 2", first, second)
+	}
+}
