@@ -3,6 +3,7 @@ package export_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/big"
 	"net/http"
 	"net/url"
@@ -498,44 +499,66 @@ func TestCallsAreCounted(t *testing.T) {
 	}
 }
 
+// post calls by plain HTTP with JSON.
+func (r *running) post(base, call, contentType, body string) (status int, answer string) {
+	r.t.Helper()
+	request, err := http.NewRequestWithContext(testContext(r.t), "POST", base+call, strings.NewReader(body))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", contentType)
+	response, err := r.client.Do(request)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	b, err := io.ReadAll(response.Body)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return response.StatusCode, string(b)
+}
+
 func TestCallsOverPlainHTTP(t *testing.T) {
 	t.Parallel()
 	w := declared(t, nil)
 	w.put(hold("a", 0, 100, 1))
 	w.flush()
 	r := calling(t, w, export.Options{})
+	const topN = "/holdfast.v1.HoldMetrics/TopN"
 	for _, base := range []string{r.url, "http://" + r.GRPCAddr()} {
-		request, err := http.NewRequestWithContext(testContext(t), "POST", base+"/holdfast.v1.HoldMetrics/TopN", strings.NewReader(`{"n":1}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		request.Header.Set("Content-Type", "application/json")
-		response, err := r.client.Do(request)
-		if err != nil {
-			t.Fatal(err)
-		}
-		var answer struct {
-			Holders []struct {
-				HolderID string `json:"holderId"`
-				Rank     string `json:"rank"`
-				Exact    string `json:"scoreExact"`
-			} `json:"holders"`
-		}
-		err = json.NewDecoder(response.Body).Decode(&answer)
-		response.Body.Close()
-		if err != nil || len(answer.Holders) != 1 || answer.Holders[0].Exact != "100" || answer.Holders[0].Rank != "1" {
-			t.Errorf("%s: %v, %+v", base, err, answer)
-		}
-		for path, code := range map[string]int{"/holdfast.v1.HoldMetrics/Nope": 404, "/holdfast.v1.Nope/TopN": 404, "/grpc.health.v1.Health/Nope": 404} {
-			request, _ := http.NewRequestWithContext(testContext(t), "POST", base+path, strings.NewReader(`{}`))
-			request.Header.Set("Content-Type", "application/json")
-			response, err := r.client.Do(request)
-			if err != nil {
-				t.Fatal(err)
+		for _, contentType := range []string{"application/json", "application/json; charset=utf-8"} {
+			code, body := r.post(base, topN, contentType, `{"n": 1, "at": "2024-01-01T00:00:00.0009Z"}`)
+			var got any
+			if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 {
+				t.Fatalf("%s: %d %v %s", base, code, err, body)
 			}
-			response.Body.Close()
-			if response.StatusCode != code && base != r.url {
-				t.Errorf("%s: %d, want %d", base+path, response.StatusCode, code)
+			want := map[string]any{
+				"at": "2024-01-01T00:00:00Z", "of": "1", "nextPageToken": "",
+				"holders": []any{map[string]any{
+					"holderId": "a", "rank": "1", "score": 100.0, "scoreExact": "100", "rate": 0.0, "rateExact": "0", "holds": "1", "openHolds": "0",
+				}},
+			}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", base, diff)
+			}
+		}
+		for _, test := range []struct {
+			call, contentType, body string
+			code                    int
+			want                    string
+		}{
+			{topN, "application/json", `{"m": 1}`, 400, `unknown field \"m\"`},
+			{topN, "application/json", `{"n": "many"}`, 400, `invalid_argument`},
+			{topN, "application/json", `{"at": "yesterday"}`, 400, `Timestamp value \"yesterday\"`},
+			{topN, "application/json", `{"n": 1`, 400, `invalid_argument`},
+			{topN, "application/json", ``, 400, `{}`},
+			{topN, "text/plain", `{}`, 415, ``},
+			{"/holdfast.v1.HoldMetrics/Nope", "application/json", `{}`, 404, ``},
+			{"/holdfast.v1.Nope/TopN", "application/json", `{}`, 404, ``},
+		} {
+			if code, body := r.post(base, test.call, test.contentType, test.body); code != test.code || !strings.Contains(body, test.want) {
+				t.Errorf("%s%s, %s: %d %s, want %d … %s …", base, test.call, test.body, code, body, test.code, test.want)
 			}
 		}
 	}

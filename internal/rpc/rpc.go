@@ -5,7 +5,7 @@ package rpc
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -64,8 +64,11 @@ func New(o Options) (*Handler, error) {
 		connect.WithInterceptors(m),
 		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, caught any) error {
 			o.Logger.Error("call panicked", "procedure", spec.Procedure, "panic", caught, "stack", string(debug.Stack()))
-			return connect.NewError(connect.CodeInternal, fmt.Errorf("internal error: see the service's log"))
+			return connect.NewError(connect.CodeInternal, errors.New("internal error: see the service's log"))
 		}),
+	}
+	for _, codec := range jsonNames {
+		h.options = append(h.options, connect.WithCodec(codec))
 	}
 	reflector := grpcreflect.NewReflector(grpcreflect.NamerFunc(func() []string { return h.services }))
 	h.mux.Handle(grpcreflect.NewHandlerV1(reflector, h.options...))
