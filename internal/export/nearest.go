@@ -20,13 +20,18 @@ type standing struct {
 
 // side returns on which side of the place holder i stands, who has this score: -1 before, 1 behind, 0 it is their own.
 func (p *standing) side(i int, s *score.Sum) int {
-	if p.at == nil {
+	switch {
+	case p.at == nil || s.Less(&p.at.Score):
 		return 1
+	case p.at.Score.Less(s):
+		return -1
 	}
-	if c := p.at.Score.Cmp(*s); c != 0 {
-		return c
-	}
-	if !p.found { // ids matter only where scores are equal, which is rare
+	return p.tied(i)
+}
+
+// tied is side of a holder that has the place's score: rarely, ids decide.
+func (p *standing) tied(i int) int {
+	if !p.found {
 		p.find()
 	}
 	switch {
@@ -59,41 +64,37 @@ type nearest struct {
 	n    int // how many it keeps at most
 	side int // -1: those before the place, 1: those behind it
 	kept []candidate
+	full bool // n are kept
+	far  bool // of the present slot, one with the farthest's score was too far away
 }
 
-// take takes in the holders of a slot, whose scores are given.
-//
-// They are in the order of their ids. Looked at from the side of the place, of those that have equal scores the first is
-// the nearest: once one has been too far away, so are the others.
-func (k *nearest) take(scores []score.Sum, at events.Time, p *standing) {
-	if k.n == 0 {
+// near tells whether a holder with a score is worth to be taken: it is not farther than the farthest.
+func (k *nearest) near(s *score.Sum) bool {
+	if !k.full {
+		return k.n > 0
+	}
+	farthest := &k.kept[0].Score
+	if k.side < 0 {
+		s, farthest = farthest, s
+	}
+	return !s.Less(farthest)
+}
+
+// take takes in holder i of a slot, who has a score that is near. Of the holders of one slot with equal scores the
+// nearest come first: once one has been too far away, so are the others, and their ids need not be looked at.
+func (k *nearest) take(t *score.Table, i int, s *score.Sum) {
+	if k.full && k.far && *s == k.kept[0].Score {
 		return
 	}
-	far := false // one with the farthest's score was too far away
-	for j := range scores {
-		i := j
-		if k.side < 0 {
-			i = len(scores) - 1 - j
-		}
-		full := len(k.kept) == k.n
-		if full {
-			if c := k.side * k.kept[0].Score.Cmp(scores[i]); c > 0 || c == 0 && far {
-				continue
-			}
-		}
-		if !p.table.Counts(i, at) || p.side(i, &scores[i]) != k.side {
-			continue
-		}
-		c := candidate{Ranked: score.Ranked{ID: p.table.ID(i), Reading: score.Reading{Score: scores[i]}}, table: p.table, number: i}
-		far = !k.offer(&c)
-	}
+	k.far = !k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
 }
 
 // offer keeps a candidate if it is near enough.
 func (k *nearest) offer(c *candidate) bool {
 	switch {
-	case len(k.kept) < k.n:
+	case !k.full:
 		heap.Push(k, *c)
+		k.full = len(k.kept) == k.n
 	case k.side*c.Compare(&k.kept[0].Ranked) < 0:
 		k.kept[0] = *c
 		heap.Fix(k, 0)

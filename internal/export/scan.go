@@ -2,6 +2,7 @@ package export
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -25,6 +26,8 @@ type finding struct {
 	before nearest
 	behind nearest
 	total  score.Total
+
+	passed []int // of the present slot, those before the place that are near
 }
 
 // scan goes over all holders, on as many processors as there are.
@@ -36,12 +39,12 @@ func (s *Snapshot) scan(q question) *finding {
 		f := &findings[i]
 		f.before, f.behind = nearest{n: q.before, side: -1}, nearest{n: q.behind, side: 1}
 		workers.Go(func() {
-			var scores []score.Sum
+			var memory []score.Sum
 			for p := next.Add(1) - 1; p < int64(len(s.holds.partitions)); p = next.Add(1) - 1 {
 				for _, slot := range s.holds.partitions[p].slots {
 					if slot != nil {
-						scores = slot.Content.Evaluate(q.at, scores)
-						f.add(&q, slot.Content.Table, scores)
+						memory = slices.Grow(memory, slot.Content.Len())
+						f.add(&q, slot.Content.Table, slot.Content.Evaluate(q.at, memory))
 					}
 				}
 			}
@@ -62,16 +65,29 @@ func (f *finding) add(q *question, t *score.Table, scores []score.Sum) {
 		f.total.Add(&total)
 	}
 	p := standing{at: q.after, table: t}
+	f.before.far, f.behind.far, f.passed = false, false, f.passed[:0]
 	for i := range scores {
-		if t.Counts(i, q.at) {
-			f.of++
-			if p.side(i, &scores[i]) <= 0 {
+		if !t.Counts(i, q.at) {
+			continue
+		}
+		f.of++
+		s := &scores[i]
+		if q.after != nil {
+			if side := p.side(i, s); side <= 0 {
 				f.ahead++
+				if side < 0 && f.before.near(s) {
+					f.passed = append(f.passed, i)
+				}
+				continue
 			}
 		}
+		if f.behind.near(s) {
+			f.behind.take(t, i, s)
+		}
 	}
-	f.before.take(scores, q.at, &p)
-	f.behind.take(scores, q.at, &p)
+	for _, i := range slices.Backward(f.passed) { // of equal scores the nearest first
+		f.before.take(t, i, &scores[i])
+	}
 }
 
 func (f *finding) merge(other *finding) {

@@ -2,8 +2,11 @@ package score
 
 import (
 	"cmp"
+	"math/bits"
 	"slices"
 	"sort"
+
+	"github.com/holiman/uint256"
 
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/wire"
@@ -20,10 +23,11 @@ type Table struct {
 	text      string   // the encodings of the holders, one after the other
 	begins    []uint32 // where each one's begins in text, and where the last one's ends
 	finished  []Sum
-	holds     []uint64      // how many holds each has had
+	held      uint64        // how many holds they have had
 	spans     []Hold        // the holds that are not summed up, holder after holder
 	firsts    []uint32      // where each one's spans begin, and where the last one's end; nil: there are no spans
 	expires   []events.Time // the last instant at which each counts; nil: all count, always
+	holds     []uint64      // how many holds each has had; nil if expires is
 	through   events.Time
 	forgotten events.Time
 	scores    Histogram
@@ -39,7 +43,8 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 	t := &Table{policy: p}
 	t.forgotten, t.scores = readHead(r)
 	n := r.Array()
-	t.begins, t.finished, t.holds = make([]uint32, 0, n+1), make([]Sum, 0, n), make([]uint64, 0, n)
+	t.begins, t.finished = make([]uint32, 0, n+1), make([]Sum, 0, n)
+	holds := make([]uint64, 0, n)
 	begin, last := r.Offset(), ""
 	var h Holder // of which each holder takes the memory in turn
 	for i := range n {
@@ -48,7 +53,8 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 		if r.Err() != nil {
 			return t
 		}
-		t.finished, t.holds = append(t.finished, h.finished), append(t.holds, h.holds)
+		t.finished, holds = append(t.finished, h.finished), append(holds, h.holds)
+		t.held += h.holds
 		t.through = max(t.through, h.through)
 		t.addSpans(i, n, &h)
 		t.addExpiry(i, n, &h)
@@ -57,6 +63,9 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 	if t.firsts != nil {
 		t.firsts = append(t.firsts, uint32(len(t.spans)))
 		t.spans = slices.Clone(t.spans) // without what it had room for
+	}
+	if t.expires != nil {
+		t.holds = holds
 	}
 	t.text = r.Text(begin)
 	return t
@@ -140,20 +149,32 @@ func (t *Table) Added() *Histogram { return &t.scores }
 // Counts tells whether holder i has a score at an instant; Holder.At says the same.
 func (t *Table) Counts(i int, at events.Time) bool { return t.expires == nil || at <= t.expires[i] }
 
-// Evaluate returns the score at an instant, not before Since, of each holder, in the memory of into if it suffices. Where
-// a holder does not count, it says nothing.
+// Evaluate returns the score at an instant, not before Since, of each holder; where a holder does not count, it says
+// nothing. The result is the table's own, or lies in the memory of into if that suffices; it is not to be changed.
 func (t *Table) Evaluate(at events.Time, into []Sum) []Sum {
-	into = append(into[:0], t.finished...)
 	if t.firsts == nil {
-		return into
+		return t.finished
 	}
-	from := t.firsts[0]
+	into = slices.Grow(into[:0], len(t.finished))[:len(t.finished)]
+	j := uint32(0)
 	for i := range into {
-		to := t.firsts[i+1]
-		for _, h := range t.spans[from:to] {
-			into[i].accrue(h.Weight, min(h.End, at)-h.Start)
+		s := t.finished[i].limbs // in registers, as in Calc
+		for to := t.firsts[i+1]; j < to; j++ {
+			h := &t.spans[j]
+			ms := min(h.End, at) - h.Start
+			if ms <= 0 {
+				continue
+			}
+			h1, p0 := bits.Mul64(h.Weight.Lo, uint64(ms))
+			p2, p1 := bits.Mul64(h.Weight.Hi, uint64(ms))
+			p1, c := bits.Add64(p1, h1, 0)
+			p2 += c
+			s[0], c = bits.Add64(s[0], p0, 0)
+			s[1], c = bits.Add64(s[1], p1, c)
+			s[2], c = bits.Add64(s[2], p2, c)
+			s[3] += c
 		}
-		from = to
+		into[i].limbs = s
 	}
 	return into
 }
@@ -177,28 +198,56 @@ func (t *Total) Add(other *Total) {
 }
 
 // Total returns what all holders come to at an instant, for which scores are what Evaluate has returned.
-func (t *Table) Total(at events.Time, scores []Sum) (sum Total) {
+func (t *Table) Total(at events.Time, scores []Sum) (total Total) {
+	if t.expires == nil {
+		total.Holders, total.Holds = uint64(len(scores)), t.held
+	}
+	var sum uint256.Int // in registers
 	for i := range scores {
+		if t.expires != nil {
+			if at > t.expires[i] {
+				continue
+			}
+			total.Holders++
+			total.Holds += t.holds[i]
+		}
+		s, c := &scores[i].limbs, uint64(0)
+		sum[0], c = bits.Add64(sum[0], s[0], 0)
+		sum[1], c = bits.Add64(sum[1], s[1], c)
+		sum[2], c = bits.Add64(sum[2], s[2], c)
+		sum[3] += s[3] + c
+	}
+	total.Score.limbs = sum
+	if t.firsts != nil {
+		total.Rate, total.OpenHolds = t.running(at)
+	}
+	return total
+}
+
+// running returns the weight, and the number without an end, of the holds that run at an instant, of holders that count.
+func (t *Table) running(at events.Time) (rate Rate, open uint64) {
+	var sum uint256.Int
+	j := uint32(0)
+	for i := range t.finished {
+		to := t.firsts[i+1]
 		if !t.Counts(i, at) {
-			continue
+			j = to
 		}
-		sum.Holders++
-		sum.Holds += t.holds[i]
-		sum.Score.limbs.Add(&sum.Score.limbs, &scores[i].limbs)
-		if t.firsts == nil {
-			continue
-		}
-		for _, h := range t.spans[t.firsts[i]:t.firsts[i+1]] {
+		for ; j < to; j++ {
+			h := &t.spans[j]
 			if h.Start > at || h.End <= at {
 				continue
 			}
-			sum.Rate = sum.Rate.Add(h.Weight)
+			var c uint64
+			sum[0], c = bits.Add64(sum[0], h.Weight.Lo, 0)
+			sum[1], c = bits.Add64(sum[1], h.Weight.Hi, c)
+			sum[2] += c
 			if h.End == events.Open {
-				sum.OpenHolds++
+				open++
 			}
 		}
 	}
-	return sum
+	return Rate{limbs: sum}, open
 }
 
 // Bend is an instant at which a holder's rate changes, or at which it first does not count any more.
