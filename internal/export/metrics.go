@@ -143,13 +143,9 @@ func emitView[C any](out *emitter, f *follower[C]) {
 }
 
 func (c *collector) emitHolds(out *emitter, s *Snapshot) {
-	totals, err := s.Totals(Now)
+	totals, ranking, err := s.Summary(c.leaders.reach(), Now)
 	if err != nil {
 		panic("export: the present is not known: " + err.Error()) // Now is always known
-	}
-	ranking, err := s.Top(c.leaders.reach(), totals.At)
-	if err != nil {
-		panic("export: the present is not known: " + err.Error())
 	}
 	out.gauge(holdersDesc, float64(totals.Holders))
 	out.gauge(holdsDesc, float64(totals.Holds))

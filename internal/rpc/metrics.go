@@ -3,10 +3,13 @@ package rpc
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"connectrpc.com/connect"
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/city-chain/holdfast/internal/service"
 )
 
 // metrics count calls, as an interceptor. Labels are the procedure, which is one of those mounted, and the code of the answer,
@@ -16,7 +19,8 @@ type metrics struct {
 	duration *prometheus.HistogramVec
 }
 
-// newMetrics registers <prefix>_rpc_requests_total and the histogram <prefix>_rpc_request_duration_seconds (classic and native).
+// newMetrics registers <prefix>_rpc_requests_total and the histogram <prefix>_rpc_request_duration_seconds (classic and native),
+// whose exemplars are the calls whose traceparent is sampled.
 func newMetrics(registry prometheus.Registerer, prefix string) (*metrics, error) {
 	labels := []string{"procedure", "code"}
 	m := &metrics{
@@ -24,14 +28,8 @@ func newMetrics(registry prometheus.Registerer, prefix string) (*metrics, error)
 			Name: prefix + "_rpc_requests_total",
 			Help: "Remote calls answered whose requests could be read.",
 		}, labels),
-		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name:                            prefix + "_rpc_request_duration_seconds",
-			Help:                            "Time from a remote call's beginning to its end; of a stream, all of it.",
-			Buckets:                         prometheus.DefBuckets,
-			NativeHistogramBucketFactor:     1.1,
-			NativeHistogramMaxBucketNumber:  100,
-			NativeHistogramMinResetDuration: time.Hour,
-		}, labels),
+		duration: prometheus.NewHistogramVec(service.HistogramOpts(prefix+"_rpc_request_duration_seconds", "seconds",
+			"Time from a remote call's beginning to its end; of a stream, all of it.", prometheus.DefBuckets), labels),
 	}
 	for _, collector := range []prometheus.Collector{m.calls, m.duration} {
 		if err := registry.Register(collector); err != nil {
@@ -41,13 +39,13 @@ func newMetrics(registry prometheus.Registerer, prefix string) (*metrics, error)
 	return m, nil
 }
 
-func (m *metrics) observe(procedure string, began time.Time, err error) {
+func (m *metrics) observe(procedure string, header http.Header, began time.Time, err error) {
 	code := "ok"
 	if err != nil {
 		code = connect.CodeOf(err).String()
 	}
 	m.calls.WithLabelValues(procedure, code).Inc()
-	m.duration.WithLabelValues(procedure, code).Observe(time.Since(began).Seconds())
+	service.Observe(m.duration.WithLabelValues(procedure, code), time.Since(began), header)
 }
 
 // WrapUnary implements [connect.Interceptor].
@@ -55,7 +53,7 @@ func (m *metrics) WrapUnary(next connect.UnaryFunc) connect.UnaryFunc {
 	return func(ctx context.Context, request connect.AnyRequest) (connect.AnyResponse, error) {
 		began := time.Now()
 		response, err := next(ctx, request)
-		m.observe(request.Spec().Procedure, began, err)
+		m.observe(request.Spec().Procedure, request.Header(), began, err)
 		return response, err
 	}
 }
@@ -65,7 +63,7 @@ func (m *metrics) WrapStreamingHandler(next connect.StreamingHandlerFunc) connec
 	return func(ctx context.Context, conn connect.StreamingHandlerConn) error {
 		began := time.Now()
 		err := next(ctx, conn)
-		m.observe(conn.Spec().Procedure, began, err)
+		m.observe(conn.Spec().Procedure, conn.RequestHeader(), began, err)
 		return err
 	}
 }

@@ -70,12 +70,7 @@ func (m *HTTPMetrics) observe(r *http.Request, route string, code int, took time
 	}
 	method := boundedMethod(r.Method)
 	m.requests.WithLabelValues(route, method, status).Inc()
-	duration := m.duration.WithLabelValues(route, method, status)
-	if trace := sampledTrace(r.Header); trace != nil {
-		duration.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), trace)
-		return
-	}
-	duration.Observe(took.Seconds())
+	Observe(m.duration.WithLabelValues(route, method, status), took, r.Header)
 }
 
 // openConnections counts connections that were opened, or closed. A nil m counts nothing; so for the next two.

@@ -3,9 +3,20 @@ package service
 import (
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+// Observe adds how long a request took to a histogram of seconds. If the request's header says by traceparent that it
+// belongs to a trace that is recorded, the observation has that as its exemplar: labels trace_id and span_id.
+func Observe(to prometheus.Observer, took time.Duration, header http.Header) {
+	if trace := sampledTrace(header); trace != nil {
+		to.(prometheus.ExemplarObserver).ObserveWithExemplar(took.Seconds(), trace) // as every histogram of the library is
+		return
+	}
+	to.Observe(took.Seconds())
+}
 
 // sampledTrace returns the trace that a request belongs to, as the labels of an exemplar, trace_id and span_id; nil if it
 // says none, says it wrongly, or the trace is not recorded. The format is that of W3C Trace Context,

@@ -141,6 +141,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	documented := readMetrics(t)
 	s := startServices(t, 5)
+	post(t, "http://"+s.addresses["exporter"]+"/holdfast.v1.HoldMetrics/Stats", "{}")
 	for _, name := range []string{"exporter", "aggregator", "ingest"} {
 		s.scrape(name) // the first shows itself in the second
 		served := map[string]metric{}
