@@ -1,6 +1,8 @@
 package export_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -560,6 +562,45 @@ func TestCallsOverPlainHTTP(t *testing.T) {
 			if code, body := r.post(base, test.call, test.contentType, test.body); code != test.code || !strings.Contains(body, test.want) {
 				t.Errorf("%s%s, %s: %d %s, want %d … %s …", base, test.call, test.body, code, body, test.code, test.want)
 			}
+		}
+	}
+}
+
+// What is small on the way in and large once it is decompressed is not taken either.
+func TestCallsThatAreCompressed(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	r := calling(t, w, export.Options{})
+	for name, test := range map[string]struct {
+		body string
+		code int
+		want string
+	}{
+		"a call":              {`{"n": 1}`, 200, `"of":"0"`},
+		"megabytes of blanks": {`{"n": 1` + strings.Repeat(" ", 10*rpc.MaxMessage) + `}`, 429, "1048576"},
+	} {
+		var small bytes.Buffer
+		z := gzip.NewWriter(&small)
+		if _, err := io.WriteString(z, test.body); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		request, err := http.NewRequestWithContext(testContext(t), "POST", "http://"+r.GRPCAddr()+"/holdfast.v1.HoldMetrics/TopN", &small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Encoding", "gzip")
+		response, err := r.client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(response.Body)
+		response.Body.Close()
+		if err != nil || response.StatusCode != test.code || !strings.Contains(string(body), test.want) {
+			t.Errorf("%s: %d %s, %v; want %d … %s …", name, response.StatusCode, body, err, test.code, test.want)
 		}
 	}
 }
