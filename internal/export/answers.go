@@ -156,8 +156,9 @@ type logJSON struct {
 	Stream     string          `json:"stream"`
 	Revision   uint64          `json:"revision"`    // of the newest checkpoint that is in effect
 	AgeSeconds float64         `json:"age_seconds"` // since the state was last known to be up to date or to move
-	Withheld   int64           `json:"withheld"`    // partitions whose newest checkpoint is not in effect
-	Lag        *uint64         `json:"lag"`         // null: not known yet
+	Behind     float64         `json:"behind_seconds"`
+	Withheld   int64           `json:"withheld"` // partitions whose newest checkpoint is not in effect
+	Lag        *uint64         `json:"lag"`      // null: not known yet
 	Partitions []partitionJSON `json:"partitions"`
 }
 
@@ -166,8 +167,9 @@ type partitionJSON struct {
 	Sequence   uint64  `json:"sequence"`
 	Clock      instant `json:"clock"` // null: nothing is folded yet
 	Messages   uint64  `json:"messages"`
-	Lag        *uint64 `json:"lag"`        // messages; null: not known yet
-	Checkpoint instant `json:"checkpoint"` // when it was stored; null: never
+	Lag        *uint64 `json:"lag"`            // messages; null: not known yet
+	Behind     float64 `json:"behind_seconds"` // how long messages have waited for the next checkpoint; 0: none wait
+	Checkpoint instant `json:"checkpoint"`     // when it was stored; null: never
 	Flushes    uint64  `json:"flushes"`
 }
 
@@ -218,12 +220,12 @@ func pohAnswer(s *Snapshot) pohJSON {
 }
 
 func logAnswer(l *Log) logJSON {
-	a := logJSON{Stream: l.Stream, Revision: l.Revision, AgeSeconds: l.Age.Seconds(), Withheld: l.Withheld}
+	a := logJSON{Stream: l.Stream, Revision: l.Revision, AgeSeconds: l.Age.Seconds(), Behind: l.Behind.Seconds(), Withheld: l.Withheld}
 	var total uint64
 	for i, p := range l.Partitions {
 		j := partitionJSON{
 			Partition: i, Sequence: p.Sequence, Clock: orNull(p.Clock, p.Clock == 0), Messages: p.Messages,
-			Checkpoint: orNull(events.Time(p.Stored.UnixMilli()), p.Stored.IsZero()), Flushes: p.Flushes,
+			Checkpoint: orNull(events.Time(p.Stored.UnixMilli()), p.Stored.IsZero()), Flushes: p.Flushes, Behind: p.Behind.Seconds(),
 		}
 		if p.LagKnown {
 			j.Lag = &p.Lag

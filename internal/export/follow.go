@@ -83,6 +83,32 @@ type follower[C any] struct {
 	seen     atomic.Int64                    // when it was last known to be up to date or to move, Unix nanoseconds; 0 = never
 	withheld atomic.Int64                    // how many partitions are not as they came last
 	restarts atomic.Uint64                   // how many watches had to be begun anew
+	waits    [events.Partitions]wait
+}
+
+// wait is the waiting of a partition's messages for the next checkpoint.
+type wait struct {
+	begun    atomic.Int64 // Unix nanoseconds; 0 = none wait
+	revision uint64       // of the checkpoint then; owned by refresh
+}
+
+// note takes in what was known at t: whether messages wait, and the revision of the checkpoint in effect.
+func (w *wait) note(t time.Time, waiting bool, revision uint64) {
+	switch {
+	case !waiting:
+		w.begun.Store(0)
+	case w.begun.Load() == 0 || w.revision != revision:
+		w.begun.Store(t.UnixNano())
+		w.revision = revision
+	}
+}
+
+// span returns how long messages have waited at t, 0 if none wait.
+func (w *wait) span(t time.Time) time.Duration {
+	if begun := w.begun.Load(); begun != 0 {
+		return max(0, t.Sub(time.Unix(0, begun)))
+	}
+	return 0
 }
 
 // run follows the bucket until ctx is done. It returns an error if the connection was closed for good.
@@ -225,7 +251,9 @@ func (f *follower[C]) refresh(ctx context.Context, client *jetstream.Client) err
 				return fmt.Errorf("%s of bucket %s: %w; the aggregator's log says how to go on", jetstream.CheckpointKey(i), f.log.Bucket, err)
 			}
 		}
-		behind = behind || lag(&stream, p.checkpoint, i) > 0
+		waiting := lag(&stream, p.checkpoint, i) > 0
+		f.waits[i].note(asked, waiting, p.revision)
+		behind = behind || waiting
 	}
 	if !behind {
 		f.saw(asked)

@@ -452,10 +452,15 @@ type (
 		Duplicates uint64            `json:"duplicates"`
 		Messages   uint64            `json:"messages"`
 		Logs       []struct {
-			Stream     string  `json:"stream"`
-			Lag        *uint64 `json:"lag"`
-			Withheld   int     `json:"withheld"`
-			AgeSeconds float64 `json:"age_seconds"`
+			Stream        string  `json:"stream"`
+			Lag           *uint64 `json:"lag"`
+			Withheld      int     `json:"withheld"`
+			AgeSeconds    float64 `json:"age_seconds"`
+			BehindSeconds float64 `json:"behind_seconds"`
+			Partitions    []struct {
+				Lag           *uint64 `json:"lag"`
+				BehindSeconds float64 `json:"behind_seconds"`
+			} `json:"partitions"`
 		} `json:"logs"`
 	}
 )

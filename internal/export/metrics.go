@@ -80,6 +80,7 @@ var (
 	clockDesc      = describe("holdfast_partition_clock_timestamp_seconds", "The stream's clock: the highest server timestamp among the folded messages.", "stream", "partition")
 	checkpointDesc = describe("holdfast_partition_checkpoint_timestamp_seconds", "When the checkpoint was stored that is in effect.", "stream", "partition")
 	lagDesc        = describe("holdfast_partition_lag_messages", "Messages that the stream holds and that are not folded into the state shown here.", "stream", "partition")
+	behindDesc     = describe("holdfast_partition_behind_seconds", "Time that messages have waited without a newer checkpoint coming into effect; 0 while none wait.", "stream", "partition")
 
 	ageDesc      = describe("holdfast_view_age_seconds", "Time since the state shown here was last known to be up to date or to move.", "stream")
 	revisionDesc = describe("holdfast_view_revision", "Revision of the newest checkpoint that is in effect.", "stream")
@@ -191,6 +192,7 @@ func emitLog(out *emitter, l *Log) {
 		out.counter(flushesDesc, float64(p.Flushes), l.Stream, number)
 		if p.LagKnown {
 			out.gauge(lagDesc, float64(p.Lag), l.Stream, number)
+			out.gauge(behindDesc, p.Behind.Seconds(), l.Stream, number)
 		}
 		if p.Clock > 0 {
 			out.gauge(clockDesc, float64(p.Clock)/1000, l.Stream, number)

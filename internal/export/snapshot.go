@@ -162,6 +162,7 @@ type Log struct {
 	Stream     string
 	Revision   uint64        // of the newest checkpoint that is in effect
 	Age        time.Duration // since the state was last known to be up to date or to move
+	Behind     time.Duration // the longest of the partitions'
 	Withheld   int64         // partitions whose newest checkpoint is not in effect
 	Tally      state.Tally
 	Messages   uint64 // folded
@@ -178,6 +179,9 @@ type Partition struct {
 	Stored   time.Time   // when the last of them was stored; zero = never
 	Lag      uint64      // how many messages the stream holds that are not folded
 	LagKnown bool        // false until the stream has told how many it holds
+	// Behind is how long messages have waited without a newer checkpoint coming into effect, as far as this exporter
+	// has seen; 0 = none wait. While a fold keeps going it stays below a few seconds; if it stands still, it grows.
+	Behind time.Duration
 }
 
 // Logs returns the state of both logs. Lag is as of the last time that the streams were asked, a few seconds ago at
@@ -199,6 +203,10 @@ func logOf[C any](f *follower[C], of *folded[C]) Log {
 		if stream != nil {
 			part.Lag, part.LagKnown = lag(stream, c, i), true
 		}
+		if part.Lag > 0 {
+			part.Behind = f.waits[i].span(f.now())
+		}
+		l.Behind = max(l.Behind, part.Behind)
 		l.Partitions[i] = part
 	}
 	for slot := range of.slots {

@@ -1,6 +1,7 @@
 package export_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -385,28 +386,67 @@ func TestWaitsForEverything(t *testing.T) {
 	}
 }
 
+// A fold that stands still does not look healthy, though what is known can be asked for.
 func TestLagAndAge(t *testing.T) {
 	t.Parallel()
 	w := declared(t, nil)
 	w.put(hold("a", 0, 0, 1))
 	w.flush()
-	r := started(t, w, export.Options{Conn: w.client.Conn()})
-	lag := func() uint64 {
+	const start = t0 + 1_000_000
+	var exporterClock clock
+	exporterClock.set(start)
+	r := started(t, w, export.Options{Conn: w.client.Conn(), Now: exporterClock.now})
+	number := events.PlaceOf("a").Partition
+	lag := func() (known bool, lag uint64, behind float64) {
 		var stats statsAnswer
 		r.get("/stats", &stats)
-		if len(stats.Logs) != 2 || stats.Logs[0].Stream != "HOLDS" || stats.Logs[0].Lag == nil {
-			return 1 << 60
+		l := stats.Logs[0]
+		if len(stats.Logs) != 2 || l.Stream != "HOLDS" || l.Lag == nil {
+			return false, 0, 0
 		}
-		return *stats.Logs[0].Lag
+		if p := l.Partitions[number]; *p.Lag != *l.Lag || p.BehindSeconds != l.BehindSeconds {
+			t.Errorf("the only partition that waits is %+v, its log %+v", p, l)
+		}
+		return true, *l.Lag, l.BehindSeconds
 	}
-	until(t, "there is no lag", func() bool { return lag() == 0 })
+	until(t, "there is no lag", func() bool { known, n, behind := lag(); return known && n == 0 && behind == 0 })
 	w.put(hold("a", 0, 0, 1))
 	w.put(hold("a", 0, 0, 1))
-	until(t, "there is a lag of two", func() bool { return lag() == 2 })
+	until(t, "there is a lag of two", func() bool { _, n, behind := lag(); return n == 2 && behind == 0 })
+	exporterClock.set(start + 3_600_000)
+	if _, n, behind := lag(); n != 2 || behind != 3600 {
+		t.Errorf("nothing has moved for an hour: a lag of %d, behind for %v s", n, behind)
+	}
+	var stats statsAnswer
+	if r.get("/stats", &stats); stats.Logs[0].AgeSeconds != 3600 {
+		t.Errorf("the age is %v s", stats.Logs[0].AgeSeconds)
+	}
+	for _, want := range []string{
+		fmt.Sprintf(`holdfast_partition_behind_seconds{partition="%d",stream="HOLDS"} 3600`, number),
+		fmt.Sprintf(`holdfast_partition_lag_messages{partition="%d",stream="HOLDS"} 2`, number),
+		`holdfast_view_age_seconds{stream="HOLDS"} 3600`,
+	} {
+		if _, body := r.do("GET", "/metrics"); !strings.Contains(string(body), want+"\n") {
+			t.Errorf("the metrics lack %s", want)
+		}
+	}
+	if err := r.Health().Err(); err != nil {
+		t.Errorf("what is known cannot be asked for: %v", err)
+	}
+
+	// Another partition moves; this one is as far behind as before.
+	w.put(hold(inPartition((number+1)%events.Partitions, 1)[0], 0, 0, 1))
+	p := w.holds[(number+1)%events.Partitions]
+	p.commit(w, jetstream.Holds, p.Prepare("elsewhere").Puts)
+	until(t, "the other partition has moved", func() bool {
+		s, err := r.View().Snapshot()
+		return err == nil && s.Logs()[0].Partitions[(number+1)%events.Partitions].Flushes == p.Flushes
+	})
+	until(t, "the other partition does not wait", func() bool { _, n, behind := lag(); return n == 2 && behind == 3600 })
 	w.flush()
 	r.awaitFolded(w)
-	if got := lag(); got != 0 {
-		t.Errorf("the lag is %d", got)
+	if _, n, behind := lag(); n != 0 || behind != 0 {
+		t.Errorf("folded, the lag is %d, behind for %v s", n, behind)
 	}
 }
 
