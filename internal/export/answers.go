@@ -28,13 +28,21 @@ func (t instant) MarshalJSON() ([]byte, error) {
 // seconds is a span of time in milliseconds, in an answer a number of seconds.
 type seconds = instant
 
+// topJSON is a part of the ranking at an instant.
 type topJSON struct {
 	At      instant      `json:"at"`
+	Of      uint64       `json:"of"` // how many holders are ranked at that instant
 	Holders []rankedJSON `json:"holders"`
 }
 
+// pageJSON is a page of the ranking at an instant.
+type pageJSON struct {
+	topJSON
+	NextPageToken *string `json:"next_page_token"` // null: nobody comes behind these
+}
+
 type rankedJSON struct {
-	Rank     int    `json:"rank"`
+	Rank     uint64 `json:"rank"`
 	HolderID string `json:"holder_id"`
 	readingJSON
 }
@@ -58,10 +66,10 @@ func readingAnswer(r *score.Reading) readingJSON {
 }
 
 func topAnswer(r *Ranking) topJSON {
-	a := topJSON{At: instant(r.At), Holders: make([]rankedJSON, len(r.Holders))}
+	a := topJSON{At: instant(r.At), Of: r.Of, Holders: make([]rankedJSON, len(r.Holders))}
 	for i := range r.Holders {
 		h := &r.Holders[i]
-		a.Holders[i] = rankedJSON{Rank: i + 1, HolderID: h.ID, readingJSON: readingAnswer(&h.Reading)}
+		a.Holders[i] = rankedJSON{Rank: r.First + uint64(i), HolderID: h.ID, readingJSON: readingAnswer(&h.Reading)}
 	}
 	return a
 }
@@ -75,6 +83,18 @@ type holderJSON struct {
 	Windows    []windowJSON     `json:"windows"`
 	LastEvent  instant          `json:"last_event"`
 	KnownSince instant          `json:"known_since"`
+	Expires    instant          `json:"expires"` // the last instant at which it counts, as things are; null: it does not expire
+	Line       []pointJSON      `json:"line"`    // the score over time, as far as it is known and decided
+	Around     *topJSON         `json:"around"`  // the ranking around it; null: not known for that instant
+}
+
+// pointJSON is a point of a score over time. From it on, until the next, the score grows by the rate.
+type pointJSON struct {
+	At         instant `json:"at"`
+	Score      float64 `json:"score"`
+	ScoreExact string  `json:"score_exact"`
+	Rate       float64 `json:"rate"`
+	RateExact  string  `json:"rate_exact"`
 }
 
 type unfinishedJSON struct {
@@ -98,10 +118,16 @@ func holderAnswer(h *Holder) holderJSON {
 	a := holderJSON{
 		At: instant(h.At), HolderID: h.ID, readingJSON: readingAnswer(&h.Reading),
 		Unfinished: make([]unfinishedJSON, len(h.Unfinished)), Windows: make([]windowJSON, len(h.Windows)),
-		LastEvent: instant(h.Last), KnownSince: instant(h.Since),
+		LastEvent: instant(h.Last), KnownSince: instant(h.Since), Expires: instant(h.Expires), Line: make([]pointJSON, len(h.Line)),
 	}
 	if h.Rank > 0 {
-		a.Rank = &h.Rank
+		around := topAnswer(&h.Around)
+		a.Rank, a.Around = &h.Rank, &around
+	}
+	for i, p := range h.Line {
+		a.Line[i] = pointJSON{
+			At: instant(p.At), Score: p.Score.Float64(), ScoreExact: p.Score.String(), Rate: p.Rate.Float64(), RateExact: p.Rate.String(),
+		}
 	}
 	for i := range h.Unfinished {
 		o := &h.Unfinished[i]
@@ -183,17 +209,22 @@ func statsAnswer(s *Snapshot, t *Totals) statsJSON {
 		for _, k := range kindsOf(l.Stream) {
 			a.Accepted[k.String()] = l.Tally.Accepted(k)
 		}
-		for _, r := range reasons {
-			if n := l.Tally.Refused(r); n > 0 {
-				a.Refused[r.String()] += n
-			}
-		}
+		addRefused(a.Refused, &l)
 		a.Unchanged += l.Tally.Unchanged()
 		a.Duplicates += l.Duplicates
 		a.Messages += l.Messages
 		a.Logs = append(a.Logs, logAnswer(&l))
 	}
 	return a
+}
+
+// addRefused adds what a log has refused, by reason.
+func addRefused(refused map[string]uint64, l *Log) {
+	for _, r := range reasons {
+		if n := l.Tally.Refused(r); n > 0 {
+			refused[r.String()] += n
+		}
+	}
 }
 
 func pohAnswer(s *Snapshot) pohJSON {

@@ -85,7 +85,7 @@ func TestAnswersEqualDirectEvaluation(t *testing.T) {
 
 		var top topAnswer
 		r.get("/top?n=10000&at="+at.Seconds(), &top)
-		if diff := gocmp.Diff(topAnswer{At: json.Number(at.Seconds()), Holders: want}, top); diff != "" {
+		if diff := gocmp.Diff(topAnswer{At: json.Number(at.Seconds()), Of: len(want), Holders: want}, top); diff != "" {
 			t.Fatalf("/top at %s (-want +got):\n%s", at, diff)
 		}
 		r.get("/top?at="+url.QueryEscape(at.String()), &top)
@@ -131,14 +131,14 @@ func TestHoldersByHostileIDs(t *testing.T) {
 		return b.String()
 	}
 	for i, id := range hostile {
-		for _, segment := range []string{every(id), strings.ToLower(every(id)), url.PathEscape(id)} {
-			if segment == "." || segment == ".." { // stays as it is here, but not everywhere
+		for _, segment := range []string{"/" + every(id), "/" + strings.ToLower(every(id)), "/" + url.PathEscape(id), "?id=" + every(id), "?id=" + url.QueryEscape(id)} {
+			if segment == "/." || segment == "/.." { // stays as it is here, but not everywhere
 				continue
 			}
 			var got holderAnswer
-			r.get("/holders/"+segment, &got)
+			r.get("/holders"+segment, &got)
 			if got.HolderID != id || got.Rate != float64(i+1) {
-				t.Errorf("/holders/%s is %q with rate %v, want %q with %d", segment, got.HolderID, got.Rate, id, i+1)
+				t.Errorf("/holders%s is %q with rate %v, want %q with %d", segment, got.HolderID, got.Rate, id, i+1)
 			}
 		}
 	}
@@ -168,9 +168,50 @@ func TestRankingIsMadeForTheInstant(t *testing.T) {
 	}
 	var half topAnswer
 	r.get("/top?n=2&at="+(t0+200_500).Seconds(), &half)
-	want := topAnswer{At: "1700000200.5", Holders: []rankedAnswer{{1, "late", 201, "201", 2}, {2, "tied", 201, "201", 2}}}
+	want := topAnswer{At: "1700000200.5", Of: 3, NextPageToken: half.NextPageToken, Holders: []rankedAnswer{{1, "late", 201, "201", 2}, {2, "tied", 201, "201", 2}}}
 	if diff := gocmp.Diff(want, half); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestRankingInParts(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	for i, id := range hostile {
+		w.put(hold(id, 0, 0, uint64(i/3))) // three of each score
+	}
+	w.flush()
+	r := started(t, w, export.Options{})
+	r.awaitFolded(w)
+	for _, at := range []string{"1700000000", "1700000060.5"} { // all equal, and not
+		var whole topAnswer
+		r.get("/top?n=1000&at="+at, &whole)
+		var parts []rankedAnswer
+		path := "/top?n=4&at=" + at
+		for next := path; next != ""; {
+			var part topAnswer
+			r.get(next, &part)
+			parts = append(parts, part.Holders...)
+			if part.Of != len(hostile) || len(parts) > len(hostile) {
+				t.Fatalf("%s: %+v after %d", next, part, len(parts))
+			}
+			if next = ""; part.NextPageToken != nil {
+				next = path + "&page_token=" + *part.NextPageToken
+			}
+		}
+		if diff := gocmp.Diff(whole.Holders, parts); diff != "" {
+			t.Errorf("at %s (-whole +parts):\n%s", at, diff)
+		}
+	}
+	// The pages of now are those of the first page's now.
+	var first, second topAnswer
+	r.get("/top?n=1", &first)
+	r.get("/top?n=1&page_token="+*first.NextPageToken, &second)
+	if second.At != first.At || second.Holders[0].Rank != 2 {
+		t.Errorf("the page behind %+v is %+v", first, second)
+	}
+	if e := r.fails("GET", "/top?at=1700000000&page_token="+*first.NextPageToken, 400); e.Field != "page_token" || !strings.Contains(e.Reason, "another query") {
+		t.Errorf("a token of another query: %+v", e)
 	}
 }
 
@@ -198,7 +239,7 @@ func TestWhatIsForgottenIsRefused(t *testing.T) {
 	}
 	var holder holderAnswer
 	r.get("/holders/running?at="+(t0+20_000).Seconds(), &holder)
-	if holder.ScoreExact != "10" || holder.Rank != nil {
+	if holder.ScoreExact != "10" || holder.Rank != nil || holder.Around != nil {
 		t.Errorf("a score that is known without its rank: %+v", holder)
 	}
 	exporterClock.set(t0 + 60_000)
@@ -242,6 +283,19 @@ func TestHolderInFull(t *testing.T) {
 	r.get("/holders/h?at="+(windowSince-1).Seconds(), &got)
 	if len(got.Windows) != 1 || got.Windows[0].ScoreExact != nil || string(got.Windows[0].KnownSince) != windowSince.Seconds() {
 		t.Errorf("a window that is not known: %+v", got.Windows)
+	}
+
+	// Its score over time, its place, and its end.
+	if len(got.Line) != 3 || got.Line[0].At != "1700000005" || got.Line[0].ScoreExact != "5" || got.Line[1].At != "1700000010" || got.Line[2].Rate != 3.5 || got.Expires != nil {
+		t.Errorf("line: %+v, expires %v", got.Line, got.Expires)
+	}
+	var mortal holderAnswer
+	r.get("/holders/gone", &mortal)
+	if want := (w.holds[events.PlaceOf("gone").Partition].Clock + w.policy.Score.TTL).Seconds(); mortal.Expires == nil || string(*mortal.Expires) != want {
+		t.Errorf("expires %v, want %s", mortal.Expires, want)
+	}
+	if got.Around == nil || got.Around.Of != 2 || len(got.Around.Holders) != 2 || got.Around.Holders[0].HolderID != "h" || got.Around.Holders[1].Rank != 2 {
+		t.Errorf("around: %+v", got.Around)
 	}
 
 	// A holder that expires is one no more. Who is gone altogether may have been one before.

@@ -1,7 +1,7 @@
 // Package export is the service that answers questions about the state: it follows the buckets that the fold is kept
 // in, and serves what they say. It never writes.
 //
-//	bucket HOLDS_STATE ──► follower ─┐ a slot takes effect with its checkpoint          ┌─► HTTP: /top, /stats, /holders/{id}
+//	bucket HOLDS_STATE ──► follower ─┐ a slot takes effect with its checkpoint          ┌─► HTTP: the page, /top, /stats, /holders/{id}
 //	bucket POH_STATE   ──► follower ─┴─► View ──► Snapshot: one consistent set of state ─┼─► gRPC, gRPC-Web, Connect: the same
 //	                                                                                     └─► /metrics, read at each scrape
 //
@@ -82,6 +82,7 @@ type Service struct {
 	options Options
 	log     *slog.Logger
 	view    *View
+	roster  *roster
 	handler http.Handler
 	http    *service.HTTPServer
 	grpc    *service.HTTPServer // nil: none
@@ -113,7 +114,7 @@ func New(o Options) (*Service, error) {
 		o.Registry = service.NewRegistry(func() *service.Health { return o.Health })
 	}
 	log := o.Logger.With("component", "exporter")
-	s := &Service{options: o, log: log, view: newView(o.Health, log, o.Now)}
+	s := &Service{options: o, log: log, view: newView(o.Health, log, o.Now), roster: &roster{now: o.Now}}
 	if err := o.Registry.Register(newCollector(s.view, o.MetricsTop, o.MaxSeries)); err != nil {
 		return nil, fmt.Errorf("exporter: register metrics: %w", err)
 	}
@@ -125,7 +126,7 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
-	s.handler = beside(remote, newHandler(s.view, o.Health, o.Registry, log))
+	s.handler = beside(remote, newHandler(s.view, s.roster, o.Health, o.Registry, log))
 	s.http, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter", Listen: o.Listen, Logger: o.Logger, Metrics: metrics,
 		Handler: s.handler,
@@ -196,6 +197,7 @@ func (s *Service) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.roster.connect(client)
 	ctx, stop := context.WithCancel(ctx)
 	var answering sync.WaitGroup
 	defer answering.Wait()

@@ -320,9 +320,20 @@ func (r *running) awaitFolded(w *world) {
 
 func (r *running) do(method, path string) (*http.Response, []byte) {
 	r.t.Helper()
+	return r.ask(method, path, "", "")
+}
+
+// ask is do with a header.
+func (r *running) ask(method, path, header, value string) (*http.Response, []byte) {
+	r.t.Helper()
 	request, err := http.NewRequestWithContext(testContext(r.t), method, r.url+path, nil)
 	if err != nil {
 		r.t.Fatal(err)
+	}
+	if header == "Host" {
+		request.Host = value
+	} else if header != "" {
+		request.Header.Set(header, value)
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
@@ -401,8 +412,10 @@ func (b *lockedBuffer) String() string {
 // Answers as clients read them.
 type (
 	topAnswer struct {
-		At      json.Number    `json:"at"`
-		Holders []rankedAnswer `json:"holders"`
+		At            json.Number    `json:"at"`
+		Of            int            `json:"of"`
+		Holders       []rankedAnswer `json:"holders"`
+		NextPageToken *string        `json:"next_page_token"`
 	}
 	rankedAnswer struct {
 		Rank       int     `json:"rank"`
@@ -436,8 +449,15 @@ type (
 			ScoreExact *string     `json:"score_exact"`
 			KnownSince json.Number `json:"known_since"`
 		} `json:"windows"`
-		LastEvent  json.Number `json:"last_event"`
-		KnownSince json.Number `json:"known_since"`
+		LastEvent  json.Number  `json:"last_event"`
+		KnownSince json.Number  `json:"known_since"`
+		Expires    *json.Number `json:"expires"`
+		Line       []struct {
+			At         json.Number `json:"at"`
+			ScoreExact string      `json:"score_exact"`
+			Rate       float64     `json:"rate"`
+		} `json:"line"`
+		Around *topAnswer `json:"around"`
 	}
 	statsAnswer struct {
 		At         json.Number       `json:"at"`

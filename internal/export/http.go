@@ -32,13 +32,16 @@ const (
 
 const index = `Holdfast exporter
 
-/top?n=10&at=TIME       the ranking at an instant
-/stats?at=TIME          totals at an instant, and how far the streams are folded
-/holders/ID?at=TIME     one holder at an instant; the id percent-encoded as one segment of a path
-/poh?n=100              what the nodes did: proofs, latencies, requests
-/metrics                for Prometheus
-/healthz                whether the process lives
-/readyz                 whether it can answer, or why not
+/                         a page to look at
+/top?n=10&at=TIME         the ranking at an instant; &page_token=TOKEN: what comes behind the page that gave it
+/stats?at=TIME            totals at an instant, and how far the streams are folded
+/holders/ID?at=TIME       one holder at an instant; the id percent-encoded as one segment of a path
+/holders?id=ID&at=TIME    the same; for the ids . and .. the only way for clients that clean up paths
+/poh?n=100                what the nodes did: proofs, latencies, requests
+/pipeline                 who serves which partition, how far it has come, what was refused
+/metrics                  for Prometheus
+/healthz                  whether the process lives
+/readyz                   whether it can answer, or why not
 
 TIME is Unix seconds, whole or decimal, or RFC 3339; without it, now.
 `
@@ -47,20 +50,25 @@ TIME is Unix seconds, whole or decimal, or RFC 3339; without it, now.
 // have "/" in it.
 type handler struct {
 	view   *View
+	roster *roster
+	health *service.Health
 	routes map[string]http.HandlerFunc
 }
 
 // newHandler returns the handler of all that an exporter serves over HTTP.
-func newHandler(view *View, health *service.Health, registry *prometheus.Registry, logger *slog.Logger) http.Handler {
-	h := &handler{view: view}
+func newHandler(view *View, workers *roster, health *service.Health, registry *prometheus.Registry, logger *slog.Logger) http.Handler {
+	h := &handler{view: view, roster: workers, health: health}
 	h.routes = map[string]http.HandlerFunc{
-		"/":        serveIndex,
-		"/top":     h.serveTop,
-		"/stats":   h.serveStats,
-		"/poh":     h.servePoH,
-		"/healthz": health.ServeAlive,
-		"/readyz":  health.ServeReady,
-		"/metrics": service.MetricsHandler(registry, logger).ServeHTTP,
+		"/":         servePage,
+		"/api":      serveIndex,
+		"/top":      h.serveTop,
+		"/stats":    h.serveStats,
+		"/holders":  h.serveHolderByQuery,
+		"/poh":      h.servePoH,
+		"/pipeline": h.servePipeline,
+		"/healthz":  health.ServeAlive,
+		"/readyz":   health.ServeReady,
+		"/metrics":  service.MetricsHandler(registry, logger).ServeHTTP,
 	}
 	return h
 }
@@ -77,7 +85,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case serve == nil:
-		writeError(w, http.StatusNotFound, problem{Reason: "there is nothing at this path; / lists what there is"})
+		writeError(w, http.StatusNotFound, problem{Reason: "there is nothing at this path; /api lists what there is"})
 	case r.Method != http.MethodGet && r.Method != http.MethodHead:
 		w.Header().Set("Allow", "GET, HEAD")
 		writeError(w, http.StatusMethodNotAllowed, problem{Reason: "an exporter is only read: GET or HEAD"})
@@ -88,17 +96,29 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func serveIndex(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
 	_, _ = w.Write([]byte(index)) // fails only if the client has gone
 }
 
 func (h *handler) serveTop(w http.ResponseWriter, r *http.Request) {
-	answer(w, r, h.view, []string{"n", "at"}, func(s *Snapshot, q query) (any, error) {
-		ranking, err := s.Top(cmp.Or(q.n, DefaultTop), q.at)
-		if err != nil {
-			return nil, err
-		}
-		return topAnswer(&ranking), nil
-	})
+	answer(w, r, h.view, topParameters, askTop)
+}
+
+// topParameters are what a question about the ranking may have.
+var topParameters = []string{"n", "at", "page_token"}
+
+func askTop(s *Snapshot, q query) (any, error) {
+	ranking, err := s.Page(cmp.Or(q.n, DefaultTop), q.page.at, q.page.after)
+	if err != nil {
+		return nil, err
+	}
+	a := pageJSON{topJSON: topAnswer(&ranking)}
+	if ranking.More {
+		q.page.at, q.page.after = ranking.At, &ranking.Holders[len(ranking.Holders)-1]
+		token := q.page.token()
+		a.NextPageToken = &token
+	}
+	return a, nil
 }
 
 func (h *handler) serveStats(w http.ResponseWriter, r *http.Request) {
@@ -123,21 +143,46 @@ func (h *handler) serveHolder(w http.ResponseWriter, r *http.Request, segment st
 		writeError(w, http.StatusBadRequest, problem{Field: "holder_id", Reason: "after " + holdersPath + " comes one id, " + howIDsAreWritten})
 		return
 	}
-	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) {
-		holder, err := s.Holder(id, q.at)
-		if err != nil {
-			return nil, err
-		}
-		return holderAnswer(&holder), nil
-	})
+	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) { return askHolder(s, id, q.at) })
+}
+
+// serveHolderByQuery answers for the id in the query: a client that cleans up paths, as every browser does, cannot ask for
+// the ids . and .. by path, not even percent-encoded.
+func (h *handler) serveHolderByQuery(w http.ResponseWriter, r *http.Request) {
+	answer(w, r, h.view, []string{"id", "at"}, func(s *Snapshot, q query) (any, error) { return askHolder(s, q.id, q.at) })
+}
+
+func askHolder(s *Snapshot, id string, at events.Time) (any, error) {
+	holder, err := s.Holder(id, at)
+	if err != nil {
+		return nil, err
+	}
+	return holderAnswer(&holder), nil
+}
+
+// servePipeline answers for the present, with as much as is known.
+func (h *handler) servePipeline(w http.ResponseWriter, r *http.Request) {
+	if _, wrong := readQuery(r.URL.RawQuery, nil); wrong != nil {
+		writeError(w, http.StatusBadRequest, *wrong)
+		return
+	}
+	a := pipelineJSON{At: instant(h.view.now().UnixMilli()), Problems: problemsOf(h.health.Err())}
+	a.Ready = len(a.Problems) == 0
+	if s, err := h.view.Snapshot(); err == nil {
+		a.addState(s)
+	}
+	a.addWorkers(h.roster.survey(r.Context()))
+	writeJSON(w, http.StatusOK, a)
 }
 
 const howIDsAreWritten = "percent-encoded as one segment of a path: / as %2F, a blank as %20, % as %25"
 
 // query is what a request asks for.
 type query struct {
-	n  int // 0: nothing is said
-	at events.Time
+	n    int // 0: nothing is said
+	at   events.Time
+	id   string
+	page page // of a ranking
 }
 
 // answer reads the query, which may have the parameters of those names, and answers it from one snapshot.
@@ -160,10 +205,14 @@ func answer(w http.ResponseWriter, r *http.Request, view *View, parameters []str
 		w.Header().Set("Retry-After", retryAfter)
 		writeError(w, http.StatusServiceUnavailable, problem{Reason: err.Error() + "; /readyz says what is missing"})
 	case errors.Is(err, ErrNoHolder):
-		writeError(w, http.StatusNotFound, problem{Field: "holder_id", Reason: err.Error() + "; an id is written " + howIDsAreWritten})
+		writeError(w, http.StatusNotFound, problem{Field: "holder_id", Reason: err.Error() + "; ids are matched exactly, and written " + howIDsAreWritten + "; what was published a moment ago may not be folded yet"})
 	case errors.As(err, &forgotten):
 		since := instant(forgotten.Since)
-		writeError(w, http.StatusBadRequest, problem{Field: "at", Reason: err.Error(), KnownSince: &since})
+		field := "at"
+		if q.page.after != nil {
+			field = "page_token"
+		}
+		writeError(w, http.StatusBadRequest, problem{Field: field, Reason: err.Error(), KnownSince: &since})
 	default:
 		panic("export: a question failed in a way that has no answer: " + err.Error())
 	}
@@ -178,11 +227,15 @@ func readQuery(raw string, parameters []string) (query, *problem) {
 	}
 	for name, list := range values {
 		if !slices.Contains(parameters, name) {
-			return q, &problem{Field: name, Reason: "there is no such parameter here; there is " + strings.Join(parameters, ", ")}
+			return q, &problem{Field: name, Reason: "there is no such parameter here; there is " + cmp.Or(strings.Join(parameters, ", "), "none")}
 		}
 		if len(list) > 1 {
 			return q, &problem{Field: name, Reason: "it is given more than once"}
 		}
+	}
+	q.id = values.Get("id")
+	if slices.Contains(parameters, "id") && q.id == "" {
+		return q, &problem{Field: "id", Reason: "it is missing: the holder's id, percent-encoded"}
 	}
 	if values.Has("n") {
 		n, err := strconv.Atoi(values.Get("n"))
@@ -198,6 +251,12 @@ func readQuery(raw string, parameters []string) (query, *problem) {
 			return q, &problem{Field: "at", Reason: err.Error()}
 		}
 		q.at = at
+	}
+	q.page = page{asked: q.at, at: q.at}
+	if values.Has("page_token") {
+		if q.page, err = parsePage(values.Get("page_token"), q.at); err != nil {
+			return q, &problem{Field: "page_token", Reason: err.Error()}
+		}
 	}
 	return q, nil
 }

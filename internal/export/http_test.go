@@ -44,7 +44,15 @@ func TestRequestsThatHaveNoAnswer(t *testing.T) {
 		{"GET", "/holders/nobody", 404, "holder_id", "percent-encoded"},
 		{"GET", "/holders/%FF%FE", 404, "holder_id", "percent-encoded"},
 		{"GET", "/holders/" + strings.Repeat("%00", 1000), 404, "holder_id", "no such holder"},
-		{"GET", "/holders", 404, "", "nothing at this path"},
+		{"GET", "/holders", 400, "id", "missing"},
+		{"GET", "/holders?id=", 400, "id", "missing"},
+		{"GET", "/holders?id=a&id=b", 400, "id", "more than once"},
+		{"GET", "/holders?id=nobody", 404, "holder_id", "not be folded yet"},
+		{"GET", "/top?id=a", 400, "id", "no such parameter"},
+		{"GET", "/pipeline?n=1", 400, "n", "there is none"},
+		{"GET", "/top?page_token=x", 400, "page_token", "next_page_token"},
+		{"GET", "/top?page_token=", 400, "page_token", "next_page_token"},
+		{"GET", "/holders/a?page_token=x", 400, "page_token", "no such parameter"},
 		{"GET", "/top/", 404, "", "nothing at this path"},
 		{"GET", "//top", 404, "", "nothing at this path"},
 		{"GET", "/./top", 404, "", "nothing at this path"},
@@ -86,7 +94,7 @@ func TestSmallPages(t *testing.T) {
 	w := declared(t, nil)
 	r := started(t, w, export.Options{})
 	for path, want := range map[string]string{
-		"/": "/holders/ID?at=TIME", "/healthz": `{"status":"alive"}`, "/readyz": `"view.holds":"ok"`, "/metrics": "holdfast_build_info{",
+		"/": "<!doctype html>", "/api": "/holders/ID?at=TIME", "/healthz": `{"status":"alive"}`, "/readyz": `"view.holds":"ok"`, "/metrics": "holdfast_build_info{",
 	} {
 		response, body := r.do("GET", path)
 		if response.StatusCode != 200 || !strings.Contains(string(body), want) {

@@ -73,10 +73,7 @@ func (n *natsService) endpoints() []endpoint {
 			totals, err := s.Totals(q.at)
 			return statsAnswer(s, &totals), err
 		})},
-		{"top", ServiceName + ".top", fmt.Sprintf(`nothing, or {"n": 1 to %d, "at": Unix seconds or RFC 3339}`, MaxTop), "as GET /top", ask([]string{"n", "at"}, func(s *Snapshot, q query) (any, error) {
-			ranking, err := s.Top(cmp.Or(q.n, DefaultTop), q.at)
-			return topAnswer(&ranking), err
-		})},
+		{"top", ServiceName + ".top", fmt.Sprintf(`nothing, or {"n": 1 to %d, "at": Unix seconds or RFC 3339, "page_token": the last page's next_page_token}`, MaxTop), "as GET /top", ask(topParameters, askTop)},
 		{"holder", holderSubject + ">", `the id in the subject; nothing, or {"at": Unix seconds or RFC 3339}`, "as GET /holders/{id}", n.holderInSubject},
 		{"holder-in-body", ServiceName + ".holder", `{"holder_id": "…", "at": Unix seconds or RFC 3339}`, "as GET /holders/{id}", n.holderInBody},
 		{"poh", ServiceName + ".poh", fmt.Sprintf(`nothing, or {"n": 1 to %d series}`, MaxTop), "as GET /poh", ask([]string{"n"}, func(s *Snapshot, q query) (any, error) {

@@ -1,0 +1,68 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	membership "github.com/city-chain/holdfast/internal/partition"
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+const (
+	// rosterFor is how long an answer about the workers serves for those who ask after it.
+	rosterFor = time.Second
+	// noRosterFor is the same of a failure. A user of NATS who may not read the bucket learns so only by waiting in vain.
+	noRosterFor = 15 * time.Second
+	// rosterPatience bounds how long the bucket is waited for.
+	rosterPatience = 2 * time.Second
+)
+
+var errNotConnected = errors.New("NATS has not been reached yet")
+
+// roster reads who serves which partition from the bucket [jetstream.Workers], when somebody asks. It is safe for
+// concurrent use: those who ask at the same time wait for one reading.
+type roster struct {
+	now func() time.Time
+
+	mu     sync.Mutex
+	bucket membership.Loader // nil until there is a connection; guarded by mu, like the next
+	last   membership.Roster
+	err    error     // why last is not whole
+	until  time.Time // when the bucket is to be read again
+}
+
+// connect says where the bucket is.
+func (r *roster) connect(client *jetstream.Client) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.bucket, r.until = client.Bucket(jetstream.Workers), time.Time{}
+}
+
+// survey returns who serves what, as it was a second ago at most. With an error there may still be a part of it; of one
+// that was not read at all, Workers is nil.
+func (r *roster) survey(ctx context.Context) (membership.Roster, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.bucket == nil {
+		return membership.Roster{}, errNotConnected
+	}
+	if r.now().Before(r.until) {
+		return r.last, r.err
+	}
+	// Whoever waits next is to have the answer even if this one has gone.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rosterPatience)
+	defer cancel()
+	r.last, r.err = membership.Survey(ctx, r.bucket)
+	keep := rosterFor
+	if r.last.Workers == nil {
+		keep = noRosterFor
+		if errors.Is(r.err, context.DeadlineExceeded) {
+			r.err = fmt.Errorf("%w (if NATS has users, the exporter's needs to read the bucket %s)", r.err, jetstream.Workers)
+		}
+	}
+	r.until = r.now().Add(keep)
+	return r.last, r.err
+}
