@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,7 +23,9 @@ import (
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/ingest"
 	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // natsConfig is the configuration of the servers in the compose file.
@@ -56,8 +60,8 @@ func TestNATSConfigurations(t *testing.T) {
 	}
 }
 
-// startServer starts one server with the cluster's users, alone and on free ports.
-func startServer(t *testing.T) (url string) {
+// startServer starts one server with the cluster's users, alone and on free ports, and its configuration changed.
+func startServer(t *testing.T, change ...func(*server.Options)) (url string) {
 	t.Helper()
 	environment(t)
 	options, err := server.ProcessConfigFile(natsConfig)
@@ -67,6 +71,9 @@ func startServer(t *testing.T) (url string) {
 	options.Cluster, options.Routes = server.ClusterOpts{}, nil
 	options.Host, options.Port, options.HTTPPort, options.StoreDir = "127.0.0.1", server.RANDOM_PORT, 0, t.TempDir()
 	options.NoSigs, options.NoLog = true, true
+	for _, c := range change {
+		c(options)
+	}
 	s, err := server.NewServer(options)
 	if err != nil {
 		t.Fatal(err)
@@ -135,9 +142,44 @@ func TestServicesWithinTheirRights(t *testing.T) {
 			return err
 		})
 	}
+	await(t, "the exporter sees who serves the partitions", func() error { return everyPartitionIsOwned("http://" + showing.Addr()) })
 	stopAll()
 	if complaint := log.lines("ermissions"); complaint != "" {
 		t.Errorf("the server refused something:\n%s", complaint)
+	}
+}
+
+// An exporter whose user may not read the workers' bucket, as before this was asked of it, works, and says what is missing.
+func TestExporterThatMayNotSeeTheWorkers(t *testing.T) {
+	url := startServer(t, func(o *server.Options) {
+		for _, u := range o.Users {
+			if u.Username == "exporter" {
+				u.Permissions.Publish.Allow = slices.DeleteFunc(u.Permissions.Publish.Allow, func(s string) bool { return strings.Contains(s, "KV_WORKERS") })
+			}
+		}
+	})
+	login := func(user string) service.NATSFlags {
+		return service.NATSFlags{URL: url, NATSLogin: service.NATSLogin{User: user, Password: user, InboxPrefix: "_INBOX_" + user}}
+	}
+	policy := state.DefaultPolicy()
+	if _, err := connect(t, login("operator")).Apply(t.Context(), jetstream.Declaration{Policy: policy.Map()}); err != nil {
+		t.Fatal(err)
+	}
+	showing, err := export.New(export.Options{Listen: "127.0.0.1:0", NATS: login("exporter"), Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := showing.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { stop(); running.Wait() }()
+	await(t, "the exporter is ready", func() error { return showing.Health().Err() })
+	if err := everyPartitionIsOwned("http://" + showing.Addr()); err == nil || !strings.Contains(err.Error(), "needs to read the bucket WORKERS") {
+		t.Errorf("the exporter says %v", err)
 	}
 }
 
@@ -184,6 +226,24 @@ func scoreIs(exporter, holder, want string) error {
 	}
 	if answer.Score != want {
 		return fmt.Errorf("the score of %s is %q, want %s", holder, answer.Score, want)
+	}
+	return nil
+}
+
+// everyPartitionIsOwned asks an exporter who serves the partitions.
+func everyPartitionIsOwned(exporter string) error {
+	var answer struct {
+		Owners []*struct{} `json:"owners"`
+		Error  *string     `json:"workers_error"`
+	}
+	if err := get(exporter+"/pipeline", &answer); err != nil {
+		return err
+	}
+	if answer.Error != nil {
+		return errors.New(*answer.Error)
+	}
+	if len(answer.Owners) != events.Partitions || slices.Contains(answer.Owners, nil) {
+		return fmt.Errorf("not every partition has an owner: %v", answer.Owners)
 	}
 	return nil
 }

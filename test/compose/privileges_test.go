@@ -66,8 +66,9 @@ var rights = []struct {
 			"$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "_INBOX_exporter.x",
 		})},
 	{"exporter",
-		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.KV_HOLDS_STATE"},
-		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}), []string{
+		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.KV_HOLDS_STATE", "$JS.API.STREAM.MSG.GET.KV_WORKERS"},
+		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "KV_PRODUCERS", "KV_RETRIES"}), []string{
+			"$JS.API.CONSUMER.CREATE.KV_WORKERS", "$JS.API.CONSUMER.CREATE.KV_WORKERS.c", "$JS.API.CONSUMER.DURABLE.CREATE.KV_WORKERS.c",
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
 			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x", "_INBOX_operator.x",
 		})},
