@@ -168,6 +168,9 @@ func TestRankingIsMadeForTheInstant(t *testing.T) {
 	}
 	var half topAnswer
 	r.get("/top?n=2&at="+(t0+200_500).Seconds(), &half)
+	if half.NextPageToken == nil {
+		t.Error("nobody seems to come behind two of three")
+	}
 	want := topAnswer{At: "1700000200.5", Of: 3, NextPageToken: half.NextPageToken, Holders: []rankedAnswer{{1, "late", 201, "201", 2}, {2, "tied", 201, "201", 2}}}
 	if diff := gocmp.Diff(want, half); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
