@@ -33,6 +33,14 @@ func (m moment) or(none string) string {
 	return m.String()
 }
 
+// beginning is the first instant at which something is known.
+func beginning(m moment) string {
+	if m.known && m.Time == 0 {
+		return "the beginning"
+	}
+	return m.or("-")
+}
+
 // Answers of the exporter, as far as they are shown.
 type (
 	rankingAnswer struct {

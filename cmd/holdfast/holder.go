@@ -22,7 +22,7 @@ func (h *holder) run(ctx context.Context, s *session) error {
 
 // holderLines is what is known of a holder: first what it comes to, then its holds, then who is around it.
 func holderLines(a *holderAnswer) []line {
-	t := table{align: "l"}
+	t := table{align: "ll"}
 	t.add("holder", shown(a.HolderID))
 	t.add("at", a.At.or("-"))
 	switch {
@@ -46,7 +46,7 @@ func holderLines(a *holderAnswer) []line {
 	t.add("holds", number(a.Holds))
 	t.add("open holds", number(a.OpenHolds))
 	t.add("last event", a.LastEvent.or("-"))
-	t.add("known since", a.KnownSince.or("-"))
+	t.add("known since", beginning(a.KnownSince))
 	t.add("expires", a.Expires.or("never, as things are"))
 	lines := t.lines("")
 	if len(a.Unfinished) > 0 {
@@ -60,7 +60,7 @@ func holderLines(a *holderAnswer) []line {
 
 // holdsLines is the holds that have not ended, as a table.
 func holdsLines(holds []holdAnswer) []line {
-	t := table{align: "rlll", head: true}
+	t := table{align: "dllll", head: true}
 	t.add("weight", "from", "to", "token", "hold")
 	for _, h := range holds {
 		name := ""

@@ -21,7 +21,7 @@ func (p *proofs) run(ctx context.Context, s *session) error {
 
 // nodesLines is what the nodes did: totals, and then a table for each thing that takes time.
 func nodesLines(a *nodesAnswer) []line {
-	t := table{align: "l"}
+	t := table{align: "ll"}
 	t.add("nodes", number(a.Nodes))
 	t.add("active peers", fmt.Sprintf("%s, as %s reported last", a.ActivePeers, count(int64(a.ReportingNodes), "node")))
 	t.add("garbage collections", fmt.Sprintf("%d minor, %d major", a.GC["minor"], a.GC["major"]))

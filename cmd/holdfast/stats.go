@@ -24,9 +24,9 @@ func totalsLines(a *totalsAnswer) []line {
 	for _, n := range a.Refused {
 		refused += n
 	}
-	t := table{align: "l"}
+	t := table{align: "ll"}
 	t.add("at", a.At.or("-"))
-	t.add("known since", a.KnownSince.or("-"))
+	t.add("known since", beginning(a.KnownSince))
 	t.add("holders", number(a.Holders))
 	t.add("holds", number(a.Holds))
 	t.add("open holds", number(a.OpenHolds))

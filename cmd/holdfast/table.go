@@ -34,7 +34,7 @@ func plainLines(texts ...string) []line {
 // table is rows of cells whose columns are aligned by how wide a terminal shows them. What a terminal would act on is
 // escaped in every cell, so that nothing that an id says can do more than be read.
 type table struct {
-	align string // by column: l or r; the last one goes for all that follow
+	align string // by column: l = left, r = right, d = by the decimal point
 	head  bool   // the first row is a head
 	rows  [][]string
 }
@@ -49,6 +49,11 @@ func (t *table) add(cells ...string) {
 
 // lines returns the rows, their columns two blanks apart, each line begun by indent.
 func (t *table) lines(indent string) []line {
+	for i, a := range t.align {
+		if a == 'd' {
+			t.alignPoints(i)
+		}
+	}
 	var widths []int
 	for _, row := range t.rows {
 		for i, c := range row {
@@ -67,10 +72,10 @@ func (t *table) lines(indent string) []line {
 				b.WriteString("  ")
 			}
 			gap := strings.Repeat(" ", widths[k]-uniseg.StringWidth(c))
-			if t.align[min(k, len(t.align)-1)] == 'r' {
-				b.WriteString(gap + c)
-			} else {
+			if t.align[k] == 'l' {
 				b.WriteString(c + gap)
+			} else {
+				b.WriteString(gap + c)
 			}
 		}
 		lines[i].text = strings.TrimRight(b.String(), " ")
@@ -79,6 +84,29 @@ func (t *table) lines(indent string) []line {
 		lines[0].style = strong
 	}
 	return lines
+}
+
+// alignPoints fills up the numbers of a column, so that their decimal points meet once they are aligned to the right.
+func (t *table) alignPoints(column int) {
+	numbers := t.rows
+	if t.head {
+		numbers = numbers[1:]
+	}
+	most := 0
+	for _, row := range numbers {
+		most = max(most, fraction(row[column]))
+	}
+	for _, row := range numbers {
+		row[column] += strings.Repeat(" ", most-fraction(row[column]))
+	}
+}
+
+// fraction is how many characters of a number come from its decimal point on.
+func fraction(number string) int {
+	if point := strings.IndexByte(number, '.'); point >= 0 {
+		return len(number) - point
+	}
+	return 0
 }
 
 // fit cuts a text to so many columns of a terminal, the last of which then says that there is more; 0 = as many as there are.

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -45,7 +44,10 @@ func (t *top) run(ctx context.Context, s *session) error {
 func (t *top) frame(ctx context.Context, query url.Values) ([]line, error) {
 	var ranking rankingAnswer
 	var totals totalsAnswer
-	if err := errors.Join(t.read(ctx, "/top", query, &ranking), t.read(ctx, "/stats", t.instantFlag.query(url.Values{}), &totals)); err != nil {
+	if err := t.read(ctx, "/top", query, &ranking); err != nil {
+		return nil, err
+	}
+	if err := t.read(ctx, "/stats", t.instantFlag.query(url.Values{}), &totals); err != nil {
 		return nil, err
 	}
 	lines := plainLines(
@@ -61,7 +63,7 @@ func (t *top) frame(ctx context.Context, query url.Values) ([]line, error) {
 
 // rankingLines is a ranking as a table.
 func rankingLines(r *rankingAnswer) []line {
-	t := table{align: "rrrrl", head: true}
+	t := table{align: "rddrl", head: true}
 	t.add("rank", "score (weight·s)", "rate (1/s)", "open", "holder")
 	for _, h := range r.Holders {
 		t.add(number(h.Rank), h.ScoreExact, h.RateExact, number(h.OpenHolds), shown(h.HolderID))

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/city-chain/holdfast/internal/service"
+)
+
+// scripted is an exporter that answers what a test says.
+type scripted struct {
+	*httptest.Server
+	answers map[string]any // by path; what is missing is a 404
+	asked   atomic.Int64
+}
+
+func newScripted(t *testing.T, answers map[string]any) *scripted {
+	s := &scripted{answers: answers}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.asked.Add(1)
+		switch answer := s.answers[r.URL.Path].(type) {
+		case nil:
+			w.WriteHeader(http.StatusNotFound)
+		case int:
+			w.WriteHeader(answer)
+			_, _ = w.Write([]byte(`{"error":{"reason":"not \u001b[2J yet"}}`))
+		default:
+			_ = json.NewEncoder(w).Encode(answer)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+type object = map[string]any
+
+func rankingOf(ids ...string) object {
+	var holders []object
+	for i, id := range ids {
+		holders = append(holders, object{"rank": i + 1, "holder_id": id, "score_exact": "10", "rate_exact": "0", "open_holds": 0})
+	}
+	return object{"at": 1767225600, "of": len(ids), "holders": holders}
+}
+
+func totalsOf(logs ...object) object {
+	return object{"at": 1767225600, "holders": 2, "holds": 2, "score_exact": "20", "rate_exact": "0", "known_since": 0, "logs": logs}
+}
+
+// asked runs a command in this process.
+func asked(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestAnswersThatAreBehindSaySo(t *testing.T) {
+	log := func(lag any, age float64, withheld int) object {
+		return object{"stream": "HOLDS", "lag": lag, "age_seconds": age, "withheld": withheld}
+	}
+	for name, test := range map[string]struct {
+		log      object
+		pipeline any
+		want     string
+	}{
+		"up to date":       {log(0, 1, 0), object{"workers": []object{}}, ""},
+		"a little behind":  {log(500, 1, 0), object{"workers": []object{}}, ""},
+		"behind":           {log(500, 61, 0), object{"workers": []object{{}}}, "behind: 500 messages of stream HOLDS not folded yet, and nothing has moved for 1m1s\n"},
+		"no aggregator":    {log(1, 10, 0), object{"workers": []object{}}, "behind: 1 message of stream HOLDS not folded yet, and nothing has moved for 10s\nno aggregator is running: start one or more\n"},
+		"nobody knows":     {log(1, 10, 0), object{"workers": nil}, "behind: 1 message of stream HOLDS not folded yet, and nothing has moved for 10s\n"},
+		"an old exporter":  {log(1, 10, 0), nil, "behind: 1 message of stream HOLDS not folded yet, and nothing has moved for 10s\n"},
+		"cut off":          {log(0, 75, 0), object{"problems": []string{"view.connection: \x1bgone"}}, "old: what is known of stream HOLDS is as of 1m15s ago\nview.connection: \\x1bgone\n"},
+		"torn":             {log(0, 0, 2), nil, "incomplete: 2 partitions of stream HOLDS shown as before, since what came last does not fit together\n"},
+		"lag is not known": {log(nil, 1, 0), nil, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScripted(t, map[string]any{"/top": rankingOf("a"), "/stats": totalsOf(test.log), "/pipeline": test.pipeline})
+			code, stdout, stderr := asked(t, "top", "--exporter", s.URL)
+			if diff := cmp.Diff(test.want, stderr); code != 0 || diff != "" || !strings.HasSuffix(stdout, " a\n") {
+				t.Errorf("%d %q (-want +got):\n%s", code, stdout, diff)
+			}
+		})
+	}
+}
+
+func TestExitCodesOfQuestions(t *testing.T) {
+	s := newScripted(t, map[string]any{"/top": http.StatusServiceUnavailable, "/poh": http.StatusInternalServerError, "/stats": "no object"})
+	gone := httptest.NewServer(nil)
+	gone.Close()
+	for _, test := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"top", "--exporter", s.URL}, exitNotReady, `the exporter is not ready: not \x1b[2J yet`},
+		{[]string{"top", "--watch", "--exporter", s.URL}, exitNotReady, "not ready"},
+		{[]string{"top", "--exporter", gone.URL}, exitUnreachable, "is it running?"},
+		{[]string{"poh", "--exporter", s.URL}, service.ExitFailure, "not "},
+		{[]string{"stats", "--exporter", s.URL}, service.ExitFailure, "not an exporter's answer"},
+		{[]string{"holder", "x", "--exporter", s.URL}, service.ExitFailure, "404"}, // no exporter's word
+		{[]string{"top", "--interval", "10ms"}, service.ExitUsage, "--interval=10ms: it is 100ms or more"},
+	} {
+		code, stdout, stderr := asked(t, test.args...)
+		if code != test.code || !strings.Contains(stderr, test.says) || stdout != "" {
+			t.Errorf("%v: exit code %d, %q; want %d and %q", test.args, code, stderr, test.code, test.says)
+		}
+	}
+}
+
+func TestWatchWithoutATerminal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out, errs bytes.Buffer
+		s := &screen{out: &out}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		start, n := time.Now(), 0
+		err := s.watch(ctx, &errs, time.Minute, func(context.Context) ([]line, error) {
+			switch n++; n {
+			case 2:
+				return nil, errors.New("gone")
+			case 4:
+				stop()
+				return nil, ctx.Err()
+			}
+			return []line{{text: fmt.Sprint("frame ", n), style: strong}}, nil
+		})
+		if err != nil || out.String() != "frame 1\nframe 3\n" || errs.String() != "holdfast: gone\n" || time.Since(start) != 3*time.Minute {
+			t.Errorf("%v, %q, %q after %v", err, out.String(), errs.String(), time.Since(start))
+		}
+	})
+}
+
+func TestWatchAsJSON(t *testing.T) {
+	s := newScripted(t, map[string]any{"/top": rankingOf("a")})
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	out := writerFunc(func(p []byte) (int, error) {
+		if s.asked.Load() == 3 {
+			stop()
+		}
+		return len(p), nil
+	})
+	var lines bytes.Buffer
+	var errs bytes.Buffer
+	code := run(ctx, []string{"top", "--watch", "--json", "--interval", "100ms", "--exporter", s.URL}, teeTo(&lines, out), &errs)
+	got := strings.Split(strings.TrimRight(lines.String(), "\n"), "\n")
+	if code != 0 || errs.Len() > 0 || len(got) != 3 || got[0] != got[2] || !json.Valid([]byte(got[0])) {
+		t.Errorf("exit code %d, %s, %q", code, &errs, got)
+	}
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
+
+func teeTo(b *bytes.Buffer, w writerFunc) writerFunc {
+	return func(p []byte) (int, error) {
+		b.Write(p)
+		return w(p)
+	}
+}
