@@ -76,13 +76,16 @@ func (w *streamWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *streamWriter) bound(write func() error) error {
 	if w.connection != nil {
 		w.connection.resets.bounded.Add(1)
-		defer w.connection.resets.bounded.Add(-1)
 	}
 	began := time.Now()
 	_ = w.control.SetWriteDeadline(began.Add(w.limit))
 	err := write()
 	_ = w.control.SetWriteDeadline(time.Time{})
-	if err != nil && time.Since(began) >= w.limit {
+	slow := err != nil && time.Since(began) >= w.limit
+	if w.connection != nil && !slow {
+		w.connection.resets.bounded.Add(-1) // otherwise by the reset, which may be written yet
+	}
+	if slow {
 		return fmt.Errorf("%w: within %v (%w)", ErrTooSlow, w.limit, err)
 	}
 	return err

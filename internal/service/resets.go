@@ -18,12 +18,12 @@ const (
 // resets corrects what HTTP/2 tells a client that was too slow. When a write's deadline passes, net/http resets the stream
 // with INTERNAL_ERROR; nothing else can be sent on it, since trailers come behind the data that the client does not take. By
 // the gRPC specification that would be the status INTERNAL, as if the server were broken, whereas ENHANCE_YOUR_CALM is
-// RESOURCE_EXHAUSTED. So, while a bounded write is under way, that code is put in the place of the other.
+// RESOURCE_EXHAUSTED. So, while a bounded write is under way or has just failed, that code is put in the place of the other.
 //
 // It follows the frames in what a connection writes, at the cost of a look at each frame's header. Save for bounded, it belongs
 // to the goroutine that writes.
 type resets struct {
-	bounded atomic.Int32 // writes with a deadline that are under way on the connection
+	bounded atomic.Int32 // writes with a deadline on the connection that are under way, or failed and not told yet
 
 	begun  bool
 	http2  bool              // known when begun
@@ -61,6 +61,7 @@ func (r *resets) correct(p []byte) []byte {
 					out = bytes.Clone(p)
 				}
 				out[at-1] = enhanceYourCalm
+				r.bounded.Add(-1)
 			}
 		}
 	}

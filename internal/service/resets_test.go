@@ -7,12 +7,13 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Wherever the writes are cut, of the resets alone those with INTERNAL_ERROR get another code, and only while a bounded
-// write is under way. What is handed in stays as it is.
+// Wherever the writes are cut, of the resets alone those with INTERNAL_ERROR get another code, and only one for each bounded
+// write that is under way or has failed. What is handed in stays as it is.
 func TestResetsCorrect(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var written, want []byte
-		bounded := rapid.Bool().Draw(t, "bounded")
+		bounded := rapid.Int32Range(0, 3).Draw(t, "bounded")
+		left := bounded
 		for range rapid.IntRange(1, 20).Draw(t, "frames") {
 			kind := rapid.SampledFrom([]byte{0, 1, 3, 4, 8}).Draw(t, "type")
 			if len(written) == 0 {
@@ -24,15 +25,14 @@ func TestResetsCorrect(t *testing.T) {
 			}
 			frame := append([]byte{0, 0, byte(len(payload)), kind, 0, 0, 0, 0, 5}, payload...)
 			written = append(written, frame...)
-			if kind == frameRSTStream && bounded && payload[3] == internalError {
+			if kind == frameRSTStream && left > 0 && payload[3] == internalError {
+				left--
 				frame[len(frame)-1] = enhanceYourCalm
 			}
 			want = append(want, frame...)
 		}
 		var r resets
-		if bounded {
-			r.bounded.Add(1)
-		}
+		r.bounded.Add(bounded)
 		var got []byte
 		for left := written; len(left) > 0; {
 			n := rapid.IntRange(1, len(left)).Draw(t, "piece")
