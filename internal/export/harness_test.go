@@ -248,6 +248,7 @@ type running struct {
 	url    string
 	client *http.Client
 	log    *lockedBuffer
+	seen   map[string]uint64 // see checkNoneGoesBack
 	*export.Service
 }
 

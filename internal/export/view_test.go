@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -218,6 +219,7 @@ func TestDamagedValues(t *testing.T) {
 	bucket := w.client.Bucket(jetstream.Holds.Bucket)
 	foreign := good[1]
 	foreign.Key = jetstream.CheckpointKey(3)
+	forged := w.forge(2, hold(id, 0, 0, 2)) // of the same sequence as the good one
 
 	for _, damage := range []struct {
 		name  string
@@ -227,6 +229,7 @@ func TestDamagedValues(t *testing.T) {
 		cause string
 	}{
 		{"a slot", good[0].Key, func() { w.raw(jetstream.Holds, jetstream.Put{Key: good[0].Key, Value: []byte("?")}) }, func() { w.raw(jetstream.Holds, good[0]) }, "damaged"},
+		{"a slot that the checkpoint does not list", good[0].Key, func() { w.raw(jetstream.Holds, forged, good[1]) }, func() { w.raw(jetstream.Holds, good[0]) }, "digest differs"},
 		{"a checkpoint", good[1].Key, func() { w.raw(jetstream.Holds, jetstream.Put{Key: good[1].Key, Value: []byte{0x9f}}) }, func() { w.raw(jetstream.Holds, good[1]) }, "damaged"},
 		{"a slot that is gone", good[0].Key, func() { w.remove(bucket, good[0].Key) }, func() { w.raw(jetstream.Holds, good[0]) }, "deleted"},
 		{"a checkpoint that is gone", good[1].Key, func() { w.remove(bucket, good[1].Key) }, func() { w.raw(jetstream.Holds, good[1]) }, "deleted"},
@@ -246,6 +249,15 @@ func TestDamagedValues(t *testing.T) {
 		damage.mend()
 		r.awaitReady()
 	}
+}
+
+// forge returns the slot that a partition would have if its last message had been this event, and its only one.
+func (w *world) forge(partition int, e events.HoldEvent) jetstream.Put {
+	p := w.holds[partition]
+	other := state.NewPartition(state.Holds, &w.policy, time.Unix(0, p.Created), partition)
+	data := events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})
+	other.Fold(state.Message{Sequence: p.Sequence, Time: time.UnixMilli(int64(p.Clock)), Data: data}, nil)
+	return other.Prepare("forged").Puts[0]
 }
 
 // remove deletes a key.
