@@ -80,10 +80,11 @@ func (k *nearest) near(s *score.Sum) bool {
 	return !s.Less(farthest)
 }
 
-// take takes in holder i of a slot, who has a score that is near. Of the holders of one slot with equal scores the
-// nearest come first: once one has been too far away, so are the others, and their ids need not be looked at.
+// take takes in holder i of a slot, who has a score that was near, be it before others were taken. Of the holders of one
+// slot with equal scores the nearest come first: once one has been too far away, so are the others, and their ids need not
+// be looked at.
 func (k *nearest) take(t *score.Table, i int, s *score.Sum) {
-	if k.full && k.far && *s == k.kept[0].Score {
+	if !k.near(s) || k.full && k.far && *s == k.kept[0].Score {
 		return
 	}
 	k.far = !k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
