@@ -2,7 +2,6 @@ package export
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/pkg/events"
-	"github.com/city-chain/holdfast/pkg/score"
 )
 
 const (
@@ -122,19 +120,23 @@ func askTop(s *Snapshot, q query) (any, error) {
 }
 
 func (h *handler) serveStats(w http.ResponseWriter, r *http.Request) {
-	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) {
-		totals, err := s.Totals(q.at)
-		if err != nil {
-			return nil, err
-		}
-		return statsAnswer(s, &totals), nil
-	})
+	answer(w, r, h.view, []string{"at"}, askStats)
+}
+
+func askStats(s *Snapshot, q query) (any, error) {
+	totals, err := s.Totals(q.at)
+	if err != nil {
+		return nil, err
+	}
+	return statsAnswer(s, &totals), nil
 }
 
 func (h *handler) servePoH(w http.ResponseWriter, r *http.Request) {
-	answer(w, r, h.view, []string{"n"}, func(s *Snapshot, q query) (any, error) {
-		return pohStatsAnswer(s, cmp.Or(q.n, DefaultSeries)), nil
-	})
+	answer(w, r, h.view, []string{"n"}, askPoH)
+}
+
+func askPoH(s *Snapshot, q query) (any, error) {
+	return pohStatsAnswer(s, cmp.Or(q.n, DefaultSeries)), nil
 }
 
 func (h *handler) serveHolder(w http.ResponseWriter, r *http.Request, segment string) {
@@ -197,25 +199,15 @@ func answer(w http.ResponseWriter, r *http.Request, view *View, parameters []str
 	if err == nil {
 		body, err = ask(s, q)
 	}
-	var forgotten *score.ForgottenError
-	switch {
-	case err == nil:
+	if err == nil {
 		writeJSON(w, http.StatusOK, body)
-	case errors.Is(err, ErrNotLoaded):
-		w.Header().Set("Retry-After", retryAfter)
-		writeError(w, http.StatusServiceUnavailable, problem{Reason: err.Error() + "; /readyz says what is missing"})
-	case errors.Is(err, ErrNoHolder):
-		writeError(w, http.StatusNotFound, problem{Field: "holder_id", Reason: err.Error() + "; ids are matched exactly, and written " + howIDsAreWritten + "; what was published a moment ago may not be folded yet"})
-	case errors.As(err, &forgotten):
-		since := instant(forgotten.Since)
-		field := "at"
-		if q.page.after != nil {
-			field = "page_token"
-		}
-		writeError(w, http.StatusBadRequest, problem{Field: field, Reason: err.Error(), KnownSince: &since})
-	default:
-		panic("export: a question failed in a way that has no answer: " + err.Error())
+		return
 	}
+	refused := refusalOf(err, q, howIDsAreWritten)
+	if refused.status == http.StatusServiceUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	writeError(w, refused.status, refused.problem)
 }
 
 // readQuery reads the parameters of a request.

@@ -49,7 +49,7 @@ type endpoint struct {
 	subject string
 	request string // what a request holds, and what the answer is like, for who looks at the service
 	answer  string
-	handle  func(subject string, body []byte) (answer any, err error)
+	handle  func(subject string, body []byte) (answer any, refused *refusal)
 }
 
 // run answers until ctx is done. It begins when the state is loaded, so that a request reaches an exporter that can answer.
@@ -146,9 +146,9 @@ func (n *natsService) answer(r micro.Request, e endpoint) (body []byte, refused 
 			body, refused = nil, refuse(http.StatusInternalServerError, "", "internal error: see the exporter's log")
 		}
 	}()
-	answer, err := e.handle(r.Subject(), r.Data())
-	if err != nil {
-		return nil, refusalOf(err)
+	answer, refused := e.handle(r.Subject(), r.Data())
+	if refused != nil {
+		return nil, refused
 	}
 	body = encodeJSON(answer)
 	if limit := n.nc.MaxPayload(); int64(len(body)) > limit {

@@ -2,7 +2,6 @@ package export
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
-	"github.com/city-chain/holdfast/pkg/score"
 )
 
 // maxRequest is the most bytes that the body of a request over NATS may have.
@@ -25,95 +23,63 @@ const holderSubject = ServiceName + ".holder."
 const idsInSubjects = "one token, as in the subjects of events: letters, digits, - and _ stand for themselves, every other byte is = and two upper-case hexadecimal digits (a.b is a=2Eb); " +
 	`or ask ` + ServiceName + `.holder with {"holder_id":"a.b"}`
 
-// refusal is why a request has no answer, with the status that HTTP has for it.
-type refusal struct {
-	status int
-	problem
-}
-
-// Error implements error.
-func (r *refusal) Error() string { return r.Reason }
-
-func refuse(status int, field, format string, values ...any) *refusal {
-	return &refusal{status, problem{Field: field, Reason: fmt.Sprintf(format, values...)}}
-}
-
-// refusalOf says what is wrong with a question that failed.
-func refusalOf(err error) *refusal {
-	if r, ok := errors.AsType[*refusal](err); ok {
-		return r
-	}
-	if forgotten, ok := errors.AsType[*score.ForgottenError](err); ok {
-		since := instant(forgotten.Since)
-		return &refusal{http.StatusBadRequest, problem{Field: "at", Reason: err.Error(), KnownSince: &since}}
-	}
-	switch {
-	case errors.Is(err, ErrNotLoaded):
-		return refuse(http.StatusServiceUnavailable, "", "%v", err)
-	case errors.Is(err, ErrNoHolder):
-		return refuse(http.StatusNotFound, "holder_id", "%v; in a subject an id is %s", err, idsInSubjects)
-	}
-	panic("export: a question failed in a way that has no answer: " + err.Error())
-}
-
 // endpoints are all questions that can be asked over NATS. A request's body is a JSON object whose keys are the parameters
 // that the question has over HTTP, or nothing.
 func (n *natsService) endpoints() []endpoint {
-	ask := func(parameters []string, question func(*Snapshot, query) (any, error)) func(string, []byte) (any, error) {
-		return func(_ string, body []byte) (any, error) {
-			given, err := readObject(body)
-			if err != nil {
-				return nil, err
+	ask := func(parameters []string, question func(*Snapshot, query) (any, error)) func(string, []byte) (any, *refusal) {
+		return func(_ string, body []byte) (any, *refusal) {
+			given, refused := readObject(body)
+			if refused != nil {
+				return nil, refused
 			}
 			return n.ask(given, parameters, question)
 		}
 	}
 	return []endpoint{
-		{"stats", ServiceName + ".stats", `nothing, or {"at": Unix seconds or RFC 3339}`, "as GET /stats", ask([]string{"at"}, func(s *Snapshot, q query) (any, error) {
-			totals, err := s.Totals(q.at)
-			return statsAnswer(s, &totals), err
-		})},
+		{"stats", ServiceName + ".stats", `nothing, or {"at": Unix seconds or RFC 3339}`, "as GET /stats", ask([]string{"at"}, askStats)},
 		{"top", ServiceName + ".top", fmt.Sprintf(`nothing, or {"n": 1 to %d, "at": Unix seconds or RFC 3339, "page_token": the last page's next_page_token}`, MaxTop), "as GET /top", ask(topParameters, askTop)},
 		{"holder", holderSubject + ">", `the id in the subject; nothing, or {"at": Unix seconds or RFC 3339}`, "as GET /holders/{id}", n.holderInSubject},
 		{"holder-in-body", ServiceName + ".holder", `{"holder_id": "…", "at": Unix seconds or RFC 3339}`, "as GET /holders/{id}", n.holderInBody},
-		{"poh", ServiceName + ".poh", fmt.Sprintf(`nothing, or {"n": 1 to %d series}`, MaxTop), "as GET /poh", ask([]string{"n"}, func(s *Snapshot, q query) (any, error) {
-			return pohStatsAnswer(s, cmp.Or(q.n, DefaultSeries)), nil
-		})},
+		{"poh", ServiceName + ".poh", fmt.Sprintf(`nothing, or {"n": 1 to %d series}`, MaxTop), "as GET /poh", ask([]string{"n"}, askPoH)},
 	}
 }
 
 // ask answers a question from one snapshot.
-func (n *natsService) ask(given url.Values, parameters []string, question func(*Snapshot, query) (any, error)) (any, error) {
+func (n *natsService) ask(given url.Values, parameters []string, question func(*Snapshot, query) (any, error)) (any, *refusal) {
 	q, wrong := readQuery(given.Encode(), parameters)
 	if wrong != nil {
 		return nil, &refusal{http.StatusBadRequest, *wrong}
 	}
 	s, err := n.view.Snapshot()
 	if err != nil {
-		return nil, err
+		return nil, refusalOf(err, q, idsInSubjects)
 	}
-	return question(s, q)
+	answer, err := question(s, q)
+	if err != nil {
+		return nil, refusalOf(err, q, idsInSubjects)
+	}
+	return answer, nil
 }
 
 // holderInSubject answers for the holder whose encoded id ends the subject.
-func (n *natsService) holderInSubject(subject string, body []byte) (any, error) {
+func (n *natsService) holderInSubject(subject string, body []byte) (any, *refusal) {
 	token := strings.TrimPrefix(subject, holderSubject)
 	id, err := events.DecodeID(token)
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, "holder_id", "%v; in a subject an id is %s", err, idsInSubjects)
 	}
-	given, err := readObject(body)
-	if err != nil {
-		return nil, err
+	given, refused := readObject(body)
+	if refused != nil {
+		return nil, refused
 	}
 	return n.holder(id, given)
 }
 
 // holderInBody answers for the holder whose id is in the body.
-func (n *natsService) holderInBody(_ string, body []byte) (any, error) {
-	given, err := readObject(body)
-	if err != nil {
-		return nil, err
+func (n *natsService) holderInBody(_ string, body []byte) (any, *refusal) {
+	given, refused := readObject(body)
+	if refused != nil {
+		return nil, refused
 	}
 	if given.Get("holder_id") == "" {
 		return nil, refuse(http.StatusBadRequest, "holder_id", `it is missing: ask with {"holder_id":"…"}, or ask %sID, where the ID is %s`, holderSubject, idsInSubjects)
@@ -123,16 +89,13 @@ func (n *natsService) holderInBody(_ string, body []byte) (any, error) {
 	return n.holder(id, given)
 }
 
-func (n *natsService) holder(id string, given url.Values) (any, error) {
-	return n.ask(given, []string{"at"}, func(s *Snapshot, q query) (any, error) {
-		h, err := s.Holder(id, q.at)
-		return holderAnswer(&h), err
-	})
+func (n *natsService) holder(id string, given url.Values) (any, *refusal) {
+	return n.ask(given, []string{"at"}, func(s *Snapshot, q query) (any, error) { return askHolder(s, id, q.at) })
 }
 
 // readObject reads a request's body: the parameters by name, as they would stand in a query.
-func readObject(body []byte) (url.Values, error) {
-	malformed := func(format string, values ...any) error {
+func readObject(body []byte) (url.Values, *refusal) {
+	malformed := func(format string, values ...any) *refusal {
 		return refuse(http.StatusBadRequest, "body", `%s; a request is a JSON object such as {"n":3}, or nothing`, fmt.Sprintf(format, values...))
 	}
 	if len(body) > maxRequest {
