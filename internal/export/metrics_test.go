@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
@@ -338,5 +339,38 @@ func TestTopAndRemainderAreTheTotal(t *testing.T) {
 	}
 	if most == top {
 		t.Error("nobody stayed at the border")
+	}
+}
+
+// What is left out only grows, in whatever order series come, and with what is shown it comes to all requests.
+func TestWhatIsLeftOutIsCounted(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	r := started(t, w, export.Options{MaxSeries: 6})
+	random := rand.New(rand.NewPCG(3, 4))
+	before, requests := 0.0, 0.0
+	for range 12 {
+		for range 1 + random.IntN(4) {
+			w.putPoH(events.PoHEvent{Kind: events.KindHTTP, Node: "n", Method: "GET", Route: fmt.Sprint("/", random.IntN(10)), Status: uint16(200 + random.IntN(2))})
+			requests++
+		}
+		w.flush()
+		r.awaitFolded(w)
+		families := r.scrape()
+		shown := 0.0
+		for _, m := range families["http_requests_total"].GetMetric() {
+			shown += m.GetCounter().GetValue()
+		}
+		omitted, ok := value(families, `holdfast_poh_omitted_requests_total{protocol="http"}`)
+		if !ok || omitted < before || shown+omitted != requests {
+			t.Fatalf("%v requests are shown, %v left out, before %v, of %v", shown, omitted, before, requests)
+		}
+		if n := len(families["http_requests_total"].GetMetric()); n > 6 {
+			t.Fatalf("%d series", n)
+		}
+		before = omitted
+	}
+	if before == 0 {
+		t.Error("nothing was left out")
 	}
 }
