@@ -6,7 +6,6 @@ import (
 	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -46,17 +45,12 @@ func TestMetricsAsPrometheusWantsThem(t *testing.T) {
 	if err != nil {
 		t.Fatalf("promtool: %v (Debian: apt-get install prometheus)", err)
 	}
-	holdfast := up(t, filepath.Join(t.TempDir(), "store"))
-	ingest, exporter := holdfast.address(t, "ingest"), holdfast.address(t, "exporter")
-	holdfast.await(t, "http://"+exporter+"/readyz", nil)
-	for _, event := range events {
-		post(t, "http://"+ingest+event.path, event.body)
-	}
-	holdfast.await(t, "http://"+exporter+"/metrics", given)
-
-	for _, service := range []struct{ name, address string }{{"exporter", exporter}, {"ingest", ingest}} {
-		t.Run(service.name, func(t *testing.T) {
-			code, scrape := get(t, "http://"+service.address+"/metrics")
+	s := startServices(t, 7)
+	post(t, "http://"+s.addresses["exporter"]+"/holdfast.v1.HoldMetrics/Stats", "{}")
+	for name, address := range s.addresses {
+		s.scrape(name) // the first shows itself in the second
+		t.Run(name, func(t *testing.T) {
+			code, scrape := get(t, "http://"+address+"/metrics")
 			if code != 200 || len(scrape) == 0 {
 				t.Fatalf("GET /metrics: %d, %d bytes", code, len(scrape))
 			}
@@ -65,7 +59,6 @@ func TestMetricsAsPrometheusWantsThem(t *testing.T) {
 			}
 		})
 	}
-	holdfast.stop(t)
 }
 
 // check returns what promtool has to say on a scrape, save what is excused.
