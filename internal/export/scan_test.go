@@ -2,10 +2,12 @@ package export
 
 import (
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"weak"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -265,6 +267,41 @@ func TestOnlyWhoChangedIsNewer(t *testing.T) {
 	if diff := cmp.Diff([]uint64{2, 3, 4}, before.changed); diff != "" {
 		t.Errorf("a, b and c changed at revisions (-want +got):\n%s", diff)
 	}
+}
+
+// A slot that was replaced is garbage, whatever of it went on unchanged, or was removed.
+func TestReplacedSlotsAreGarbage(t *testing.T) {
+	p := state.DefaultPolicy()
+	p.Score.TTL = minute
+	hs := score.NewHolders(&p.Score)
+	var late []score.Late
+	var r *roll
+	var replaced []weak.Pointer[score.Table]
+	for i := range events.Time(5) {
+		for _, id := range []string{"stays", fmt.Sprint("goes-", int64(i))} {
+			e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: id, End: events.Open, Weight: events.Weight{Lo: 1}}
+			if id != "stays" {
+				e.End = 1
+			}
+			hs.Advance(2*i*minute, &late)
+			if _, err := hs.Apply(&e, events.Position{Clock: 2 * i * minute}, &late); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reader := wire.NewReader(string(hs.Append(nil)))
+		r = newRoll(score.DecodeTable(&p.Score, &reader), uint64(i+1), time.UnixMilli(0), r)
+		replaced = append(replaced, weak.Make(r.Table))
+	}
+	if len(r.removed) != 4 || r.removed[0].id != "goes-0" {
+		t.Fatalf("removed %v", r.removed)
+	}
+	runtime.GC()
+	for i, table := range replaced[:4] {
+		if table.Value() != nil {
+			t.Errorf("slot %d is still in memory", i)
+		}
+	}
+	runtime.KeepAlive(r)
 }
 
 // Who was removed long ago is forgotten, and who would have to be told of it is sent to begin anew.
