@@ -14,8 +14,8 @@ import (
 const (
 	// rosterFor is how long an answer about the workers serves for those who ask after it.
 	rosterFor = time.Second
-	// noRosterFor is the same of a failure. A user of NATS who may not read the bucket learns so only by waiting in vain.
-	noRosterFor = 15 * time.Second
+	// deniedFor is the same of having waited in vain, which is how NATS tells a user that it may not read the bucket.
+	deniedFor = 15 * time.Second
 	// rosterPatience bounds how long the bucket is waited for.
 	rosterPatience = 2 * time.Second
 )
@@ -57,11 +57,9 @@ func (r *roster) survey(ctx context.Context) (membership.Roster, error) {
 	defer cancel()
 	r.last, r.err = membership.Survey(ctx, r.bucket)
 	keep := rosterFor
-	if r.last.Workers == nil {
-		keep = noRosterFor
-		if errors.Is(r.err, context.DeadlineExceeded) {
-			r.err = fmt.Errorf("%w (if NATS has users, the exporter's needs to read the bucket %s)", r.err, jetstream.Workers)
-		}
+	if errors.Is(r.err, context.DeadlineExceeded) {
+		keep = deniedFor
+		r.err = fmt.Errorf("%w (if NATS has users, the exporter's needs to read the bucket %s)", r.err, jetstream.Workers)
 	}
 	r.until = r.now().Add(keep)
 	return r.last, r.err

@@ -150,7 +150,7 @@ addEventListener('keydown', event => {
   if (!find('shortcuts').checked || event.ctrlKey || event.metaKey || event.altKey) return;
   const typing = event.target.matches('input:not([type=checkbox]), select');
   if (event.key === 'Escape' && asked.holder && !typing) find('holder-close').click();
-  else if (event.key === '/' && !typing) { event.preventDefault(); find('search-id').select(); }
+  else if (event.key === '/' && !typing) { event.preventDefault(); find('search-id').focus(); find('search-id').select(); }
   else if (event.key === 'n' && !typing && asked.at) go({ at: '' });
 });
 
