@@ -259,7 +259,9 @@ func run(t testing.TB, w *world, o export.Options) *running {
 		Transport:     &http.Transport{},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
-	o.Listen = "127.0.0.1:0"
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
 	o.Logger = slog.New(slog.NewJSONHandler(r.log, nil))
 	if w != nil && o.Conn == nil {
 		o.NATS = service.NATSFlags{URL: "nats://" + w.listen}
