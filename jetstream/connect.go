@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -61,16 +62,16 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}
-	url := o.URL
-	if url == "" {
-		url = nats.DefaultURL
+	servers := o.URL
+	if servers == "" {
+		servers = nats.DefaultURL
 	}
 	for {
-		nc, err := nats.Connect(url, options...)
+		nc, err := nats.Connect(servers, options...)
 		if err == nil {
 			return nc, nil
 		}
-		err = fmt.Errorf("connect to NATS at %s: %w", redact(url), err)
+		err = fmt.Errorf("connect to NATS at %s: %w", redact(servers), withHint(err))
 		if !o.Wait || !unreachable(err) {
 			return nil, err
 		}
@@ -80,6 +81,19 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 			return nil, errors.Join(err, ctx.Err())
 		}
 	}
+}
+
+// withHint says how an address is written, if an attempt failed for what it says. The address itself, which may hold a
+// password, is taken out.
+func withHint(err error) error {
+	const hint = "(an address is written nats://host:4222)"
+	if malformed, ok := errors.AsType[*url.Error](err); ok {
+		return fmt.Errorf("%w %s", malformed.Err, hint)
+	}
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return fmt.Errorf("%w %s", err, hint)
+	}
+	return err
 }
 
 func (o Options) natsOptions() ([]nats.Option, error) {

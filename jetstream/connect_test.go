@@ -80,6 +80,11 @@ func TestConnectFailures(t *testing.T) {
 		t.Errorf("a server that comes later: %v", err)
 	}
 
+	_, err := jetstream.Connect(ctx, jetstream.Options{URL: "nats://ann:secret@host:port"})
+	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "an address is written nats://host:4222") {
+		t.Errorf("an address that is none: %v", err)
+	}
+
 	for _, o := range []jetstream.Options{
 		{URL: s.server.URL(), Wait: true, Credentials: "no.creds"},
 		{URL: s.server.URL(), Wait: true, CA: "no.pem"},

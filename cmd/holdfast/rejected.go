@@ -54,6 +54,9 @@ func (f *rejectionFilter) filter() (rejected.Filter, error) {
 		}
 		*bound.into = time.UnixMilli(int64(t))
 	}
+	if f.Since != "" && f.Until != "" && !filter.Since.Before(filter.Until) {
+		return filter, fmt.Errorf("--until=%s: it is not after --since=%s, so nothing lies between", f.Until, f.Since)
+	}
 	if f.Reason == "" {
 		return filter, nil
 	}

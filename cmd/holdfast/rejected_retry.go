@@ -90,7 +90,7 @@ func (r *retryReport) outcome(o rejected.Outcome) {
 	case o.Err != nil:
 		if r.refused++; r.each || r.refused <= maxImpossible {
 			r.clear()
-			fmt.Fprintf(r.stderr, "%s: cannot be sent again: %v\n", o.ID, o.Err)
+			fmt.Fprintln(r.stderr, impossible(o))
 		}
 	case !r.each:
 	case o.Before:
@@ -98,6 +98,14 @@ func (r *retryReport) outcome(o rejected.Outcome) {
 	default:
 		fmt.Fprintf(r.stdout, "%s: sent again, as number %d of partition %d, in message %d of %s\n", o.ID, o.Sent.Number, o.Sent.Partition, o.Sent.Sequence, o.ID.Stream)
 	}
+}
+
+// impossible says why an event cannot be sent again.
+func impossible(o rejected.Outcome) string {
+	if errors.Is(o.Err, rejected.ErrNotFound) {
+		return fmt.Sprintf("%v: holdfast rejected list shows which there are", o.Err) // it begins with the id
+	}
+	return fmt.Sprintf("%s: cannot be sent again: %v", o.ID, o.Err)
 }
 
 func (r *retryReport) progress(done, total uint64) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -53,12 +54,24 @@ func Parse(name, description string, cli any, args []string, stdout, stderr io.W
 	context, code, err := parse(parser, args)
 	switch {
 	case err != nil:
-		fmt.Fprintf(stderr, "%s: %v\nSee '%s --help'.\n", name, err, strings.TrimSpace(name+" "+commandOf(err)))
+		fmt.Fprintf(stderr, "%s: %s\nSee '%s --help'.\n", name, plainly(err), strings.TrimSpace(name+" "+commandOf(err)))
 		return "", ExitUsage, false
 	case context == nil:
 		return "", code, false
 	}
 	return commandNames(context), ExitOK, true
+}
+
+// What kong says of a value that begins with a dash, and of a duration without a unit.
+var (
+	looksLikeFlag = regexp.MustCompile(`^(--[\w-]+): expected \w+ value but got "(-[^"]*)" \(.*$`)
+	noUnit        = regexp.MustCompile(`^(.*?)expected duration but got "([^"]*)": time: missing unit in duration .*$`)
+)
+
+// plainly is what is wrong with the flags, with what to do about it.
+func plainly(err error) string {
+	text := looksLikeFlag.ReplaceAllString(err.Error(), `$1: "$2" is taken for a flag; if it is meant as the value, write $1=$2`)
+	return noUnit.ReplaceAllString(text, `$1"$2" has no unit: write ${2}s, ${2}m or ${2}h for seconds, minutes or hours`)
 }
 
 // exitPanic carries an exit code from the depths of kong, which prints help and the version and then wants to be gone,

@@ -86,8 +86,8 @@ func splitExponent(s string) (mantissa string, exponent int, err error) {
 	if i < 0 {
 		return s, 0, nil
 	}
-	if i == 0 {
-		return "", 0, errors.New("it is not a decimal number")
+	if i == 0 || strings.Trim(s[:i], "+-.0123456789") != "" {
+		return "", 0, errors.New("it is not a decimal number") // but a word with an e in it
 	}
 	const limit = 10 * maxDecimalLength
 	digits := s[i+1:]
