@@ -9,8 +9,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// HTTPMetrics count the requests and connections of one server, or of several together. Labels of requests are the route (the
-// mux's pattern, or "unmatched"), the method (one of HTTP's own, or "other") and the status code ("aborted" if the handler broke off before there was one).
+// HTTPMetrics count the requests and connections of one server, or of several together. Labels of requests are the route
+// (the mux's pattern, or "unmatched"), the method (one of HTTP's own, or "other") and the status code ("aborted" if the
+// handler broke off before there was one).
 type HTTPMetrics struct {
 	requests *prometheus.CounterVec
 	duration *prometheus.HistogramVec

@@ -136,7 +136,8 @@ func (s *services) scrape(name string) map[string]*dto.MetricFamily {
 // metric is a row of docs/metrics.md, without what it says for people.
 type metric struct{ Type, Unit, Labels string }
 
-// TestMetricsAreDocumented compares the tables of docs/metrics.md with what the services serve: neither has what the other has not.
+// TestMetricsAreDocumented compares the tables of docs/metrics.md with what the services serve: neither has what the
+// other has not.
 func TestMetricsAreDocumented(t *testing.T) {
 	t.Parallel()
 	documented := readMetrics(t)
@@ -166,8 +167,8 @@ func TestMetricsAreDocumented(t *testing.T) {
 	}
 }
 
-// readMetrics returns the rows of docs/metrics.md by the process that its table is of, which a comment in front of the table says, as in
-// <!-- metrics of exporter -->.
+// readMetrics returns the rows of docs/metrics.md by the process that its table is of, which a comment in front of the
+// table says, as in <!-- metrics of exporter -->.
 func readMetrics(t *testing.T) map[string]map[string]metric {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(root, "docs", "metrics.md"))
