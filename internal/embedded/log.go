@@ -23,7 +23,7 @@ func (l *serverLog) write(level slog.Level, format string, v []any) {
 	if !l.logger.Enabled(ctx, level) {
 		return
 	}
-	l.logger.Log(ctx, level, strings.TrimSpace(fmt.Sprintf(format, v...)), "component", "nats-server")
+	l.logger.Log(ctx, level, strings.TrimSpace(fmt.Sprintf(format, v...)))
 }
 
 // Noticef takes what a server by itself would print while all is well.
