@@ -2,6 +2,7 @@ package export
 
 import (
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/score"
 )
 
 // However a watch delivers a bucket (values that were replaced left out, batches torn and repeated, begun anywhere),
@@ -94,4 +96,58 @@ func replaced(list []jetstream.Event) bool {
 		}
 	}
 	return false
+}
+
+// A watch that lags sees the first slot of a batch, and then a batch of another partition before the rest of the first,
+// which the next one has replaced. The revision must not pass the slot that is not in effect: it will be, as it is.
+func TestRevisionStopsAtWhatIsNotInEffect(t *testing.T) {
+	policy := state.DefaultPolicy()
+	partition := func(number int) (*state.Partition[events.HoldEvent, *score.Holders], func(sequence uint64, slot int)) {
+		p := state.NewPartition(state.Holds, &policy, time.Unix(1, 0), number)
+		return p, func(sequence uint64, slot int) {
+			id := ""
+			for i := 0; id == ""; i++ {
+				if other := fmt.Sprint("holder-", i); events.PlaceOf(other) == (events.Place{Partition: number, Slot: slot}) {
+					id = other
+				}
+			}
+			e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: id, End: events.Open}
+			p.Fold(state.Message{Sequence: sequence, Time: time.Unix(2, 0), Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})}, nil)
+		}
+	}
+	five, foldFive := partition(5)
+	six, foldSix := partition(6)
+	foldFive(1, 1)
+	foldFive(2, 2)
+	first := five.Prepare("first").Puts
+	foldFive(3, 2)
+	second := five.Prepare("second").Puts
+	foldSix(4, 7)
+	other := six.Prepare("other").Puts
+
+	f := &follower[*roll]{log: jetstream.Holds, logger: slog.New(slog.DiscardHandler), now: time.Now, report: func(error) {}}
+	a := &assembly[*roll]{log: jetstream.Holds, decode: func(e *jetstream.Entry, before *slot[*roll]) (*slot[*roll], error) {
+		return decodeHolds(e, &policy, before)
+	}}
+	a.begin()
+	for _, step := range []struct {
+		put      jetstream.Put
+		revision uint64
+		covered  uint64
+	}{
+		{first[0], 10, 0},
+		{other[0], 20, 0},
+		{other[1], 21, 9},
+		{second[0], 25, 9},
+		{second[1], 26, 26},
+	} {
+		a.take(jetstream.Event{Entry: jetstream.Entry{Key: step.put.Key, Value: step.put.Value, Revision: step.revision}})
+		f.publish(a, &policy, time.Unix(3, 0))
+		if got := f.current.Load().covered; got != step.covered {
+			t.Fatalf("with %s of revision %d, all through revision %d is said to be in effect, want %d", step.put.Key, step.revision, got, step.covered)
+		}
+	}
+	if s := f.current.Load().partitions[5].slots[1]; s == nil || s.Content.newest != 10 {
+		t.Errorf("in the end slot 1 is %+v", s)
+	}
 }
