@@ -22,6 +22,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		MetricsTop    int      `help:"How many holders' scores the metrics show, 0 to 1000." default:"10"`
 		MetricsSeries int      `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000"`
 		NATSService   bool     `name:"nats-service" help:"Answer over NATS as well, as the service holdfast." default:"true" negatable:""`
+		service.OTLPFlags
 		service.LogFlags
 		service.NATSFlags
 		service.HealthCheckFlag
@@ -35,7 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := cli.Logger(stderr)
 	exporter, err := export.New(export.Options{
-		NATS: cli.NATSFlags, NATSService: cli.NATSService, Listen: cli.Listen, GRPCListen: cli.GRPCListen, AllowOrigins: cli.AllowOrigin, AllowHosts: cli.AllowHost, MetricsTop: cli.MetricsTop, MaxSeries: cli.MetricsSeries, Logger: log,
+		NATS: cli.NATSFlags, NATSService: cli.NATSService, Listen: cli.Listen, GRPCListen: cli.GRPCListen, AllowOrigins: cli.AllowOrigin, AllowHosts: cli.AllowHost, MetricsTop: cli.MetricsTop, MaxSeries: cli.MetricsSeries, Push: cli.OTLPFlags, Logger: log,
 	})
 	if err != nil {
 		log.Error("cannot start", "error", err)

@@ -33,6 +33,7 @@ type benchmark struct {
 	Store    string        `help:"Folder to keep that server's data in meanwhile (default: the system's for temporary files)." type:"existingdir" placeholder:"DIR"`
 	URL      string        `name:"nats" help:"Measure on these NATS servers, separated by commas, rather than on one of its own. It takes an account in which no pipeline lives, and leaves nothing behind." placeholder:"URL" group:"NATS:"`
 	service.NATSLogin
+	jobFlags
 }
 
 // Validate is called when the flags are parsed.
@@ -48,13 +49,21 @@ func (b *benchmark) Validate() error {
 	if b.Rate < 0 || b.Duration <= 0 {
 		return fmt.Errorf("--rate=%d --duration=%s: neither is negative, and the duration is not 0", b.Rate, b.Duration)
 	}
-	return b.NATSLogin.Validate()
+	return errors.Join(b.NATSLogin.Validate(), b.jobFlags.Validate())
 }
 
 // syncDefault is NATS's default for how long an acknowledged write may wait for its fsync.
 const syncDefault = 2 * time.Minute
 
-func (b *benchmark) run(ctx context.Context, s *session) (err error) {
+func (b *benchmark) run(ctx context.Context, s *session) error {
+	f := begin("holdfast_bench")
+	err := b.measure(ctx, s, f)
+	b.tell(ctx, s, f, err)
+	return err
+}
+
+// measure measures, shows the result and adds it to the figures.
+func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, fmt.Errorf("--duration=%s is over: give it more, or fewer --events: %w", b.Duration, context.DeadlineExceeded))
 	defer cancel()
 	defer func() {
@@ -100,7 +109,7 @@ func (b *benchmark) run(ctx context.Context, s *session) (err error) {
 	if b.Rate > 0 {
 		measure = b.staleness
 	}
-	return measure(ctx, s, o, sync)
+	return measure(ctx, s, o, sync, f)
 }
 
 // startServer starts a server in a temporary folder; stop removes both.
@@ -127,7 +136,7 @@ func (b *benchmark) startServer(ctx context.Context) (_ *embedded.Server, stop f
 	}, nil
 }
 
-func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options, sync string) error {
+func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options, sync string, f *figures) error {
 	if !b.JSON {
 		fmt.Fprintf(s.stdout, "%d events by %d holders a round, until they are in the bucket; then the same envelopes by raw JetStream. Sync: %s.\n", o.Events, o.Holders, sync)
 		n := 0
@@ -140,6 +149,8 @@ func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options,
 	if err != nil {
 		return err
 	}
+	f.add("events_per_second", "Events a second that the pipeline took, in the last run.", r.EventsPerSecond)
+	f.add("raw_events_per_second", "Events a second that raw JetStream took with the same envelopes, in the last run.", r.RawEventsPerSecond)
 	if b.JSON {
 		return show(s, struct {
 			*bench.ThroughputResult
@@ -155,7 +166,7 @@ func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options,
 	return w.Flush()
 }
 
-func (b *benchmark) staleness(ctx context.Context, s *session, o bench.Options, sync string) error {
+func (b *benchmark) staleness(ctx context.Context, s *session, o bench.Options, sync string, f *figures) error {
 	if !b.JSON {
 		fmt.Fprintf(s.stdout, "%d events by %d holders, %d a second, until they are in the bucket. Sync: %s.\n", o.Events, o.Holders, o.Rate, sync)
 	}
@@ -163,6 +174,8 @@ func (b *benchmark) staleness(ctx context.Context, s *session, o bench.Options, 
 	if err != nil {
 		return err
 	}
+	f.add("events_per_second", "Events a second that the pipeline took, in the last run.", r.EventsPerSecond)
+	f.add("staleness_p99_seconds", "How long 99 of 100 events took to be in the bucket, in the last run.", r.P99)
 	if b.JSON {
 		return show(s, struct {
 			*bench.StalenessResult

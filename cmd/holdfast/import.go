@@ -19,10 +19,28 @@ type importing struct {
 	Files []string `arg:"" name:"file" help:"CSV with the header token_id,holder_id,start,end,weight, or NDJSON; - is standard input."`
 	Name  string   `help:"What the import is known by, instead of the file's base name. Under a new name all of a file counts anew." placeholder:"NAME"`
 	service.NATSFlags
+	jobFlags
+}
+
+// Validate is called when the flags are parsed.
+func (i *importing) Validate() error {
+	return errors.Join(i.NATSFlags.Validate(), i.jobFlags.Validate())
 }
 
 func (i *importing) run(ctx context.Context, s *session) error {
-	_, err := i.files(ctx, s)
+	f := begin("holdfast_import")
+	results, err := i.files(ctx, s)
+	var done importer.Totals
+	bytes := int64(0)
+	for _, r := range results {
+		done.Events += r.Events
+		done.Refused += r.Refused
+		bytes += r.Bytes
+	}
+	f.add("events", "Events that the last run published.", float64(done.Events))
+	f.add("refused_lines", "Lines that the last run refused.", float64(done.Refused))
+	f.add("bytes", "Bytes of files that the last run read and imported.", float64(bytes))
+	i.tell(ctx, s, f, err)
 	return err
 }
 

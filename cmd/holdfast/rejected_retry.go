@@ -18,6 +18,7 @@ type rejectedRetry struct {
 	All bool     `env:"-" help:"All that were refused until now, or those that the filters choose. What was sent again before, and was refused again, is left out unless it is named by its id or by --producer; so is what was refused for its batch's numbers (stale_epoch, too_many_gaps, too_many_producers), unless --reason says so, as another copy of it may have been accepted."`
 	rejectionFilter
 	service.NATSFlags
+	jobFlags
 }
 
 // Validate is called when the flags are parsed.
@@ -30,7 +31,7 @@ func (c rejectedRetry) Validate() error {
 	}
 	_, errIDs := c.ids()
 	_, errFilter := c.filter()
-	return errors.Join(errIDs, errFilter, c.NATSFlags.Validate())
+	return errors.Join(errIDs, errFilter, c.NATSFlags.Validate(), c.jobFlags.Validate())
 }
 
 func (c *rejectedRetry) ids() ([]rejected.ID, error) {
@@ -46,18 +47,26 @@ func (c *rejectedRetry) ids() ([]rejected.ID, error) {
 }
 
 func (c *rejectedRetry) run(ctx context.Context, s *session) error {
+	f := begin("holdfast_rejected_retry")
+	summary, err := c.retry(ctx, s)
+	f.add("events", "Events that the last run sent again.", float64(summary.Sent+summary.Finished))
+	f.add("impossible_events", "Events that the last run was to send and could not.", float64(summary.Impossible))
+	c.tell(ctx, s, f, err)
+	return err
+}
+
+func (c *rejectedRetry) retry(ctx context.Context, s *session) (summary rejected.Summary, err error) {
 	ids, errIDs := c.ids()
 	filter, errFilter := c.filter()
 	if err := errors.Join(errIDs, errFilter); err != nil {
-		return err
+		return summary, err
 	}
 	archive, disconnect, err := openArchive(ctx, c.NATSFlags, s)
 	if err != nil {
-		return err
+		return summary, err
 	}
 	defer disconnect()
 	report := retryReport{session: s, each: !c.All}
-	var summary rejected.Summary
 	if c.All {
 		summary, err = archive.RetryAll(ctx, filter, report.outcome, report.progress)
 	} else {
@@ -67,11 +76,11 @@ func (c *rejectedRetry) run(ctx context.Context, s *session) error {
 	report.sum(summary)
 	switch {
 	case err != nil:
-		return fmt.Errorf("%w (run it again: it goes on where it was)", err)
+		return summary, fmt.Errorf("%w (run it again: it goes on where it was)", err)
 	case !c.All && summary.Impossible > 0:
-		return errSaid
+		return summary, errSaid
 	}
-	return nil
+	return summary, nil
 }
 
 // retryReport says what becomes of refused events that are sent again.

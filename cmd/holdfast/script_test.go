@@ -34,6 +34,7 @@ func TestMain(m *testing.M) {
 //	publish SUBJECT TEXT    publish a message to the stream of that subject, at $NATS
 //	exits CODE COMMAND...   run a command and expect its exit code
 //	await REGEXP COMMAND... run a command again and again until it succeeds and its standard output matches
+//	pushgateway             take what is pushed to the URL $PUSHGATEWAY, and write each figure to pushed/JOB/NAME
 //	empty DIR               expect a folder with nothing in it
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -55,6 +56,8 @@ func TestScripts(t *testing.T) {
 			"exits":   scriptExits,
 			"await":   scriptAwait,
 			"empty":   scriptEmpty,
+
+			"pushgateway": scriptPushgateway,
 		},
 	})
 }

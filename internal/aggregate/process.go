@@ -16,6 +16,7 @@ type Flags struct {
 	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s"`
 	Listen       string        `help:"Address for /healthz, /readyz and /metrics of this process; empty = none." placeholder:"HOST:PORT"`
 	PolicyFlags
+	service.OTLPFlags
 }
 
 // Validate is called when the flags are parsed.
@@ -35,6 +36,9 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 	health := service.NewHealth(Checks...)
 	registry := service.NewRegistry(func() *service.Health { return health })
 	group := service.NewGroup(service.GroupOptions{Logger: own})
+	if err := f.AddTo(group, "aggregator", registry, own); err != nil {
+		return err
+	}
 	if f.Listen != "" {
 		mux := http.NewServeMux()
 		mux.HandleFunc("GET /healthz", health.ServeAlive)

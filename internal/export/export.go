@@ -69,6 +69,8 @@ type Options struct {
 	// MaxSeries is the most series of http_requests_total, and of grpc_requests_total, that the metrics show; what is
 	// left out is counted. 0 means DefaultMaxSeries.
 	MaxSeries int
+	// Push says whether and where to push what the Registry has.
+	Push service.OTLPFlags
 	// Registry takes the exporter's metrics and is what /metrics serves. Nil means a new one, which also has those of
 	// the Go runtime, the process, the build and the health.
 	Registry *prometheus.Registry
@@ -178,6 +180,9 @@ func (s *Service) View() *View { return s.view }
 // refuses the credentials, or if the connection was closed for good.
 func (s *Service) Run(ctx context.Context) error {
 	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
+	if err := s.options.Push.AddTo(group, "exporter", s.options.Registry, s.log); err != nil {
+		return err
+	}
 	if s.grpc != nil {
 		group.Add("grpc", s.grpc)
 	}

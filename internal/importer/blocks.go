@@ -117,6 +117,7 @@ func (j *job) do(ctx context.Context, b *block) error {
 	if err := j.publish(ctx, b); err != nil {
 		return err
 	}
+	j.result.Bytes += b.end.Offset - j.record.Position.Offset
 	j.record.Position = b.end
 	j.record.Pending = nil
 	j.record.Next = j.publisher.Next()

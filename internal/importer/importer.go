@@ -116,6 +116,7 @@ type Result struct {
 	Name   string // what the import is known by; "" if it failed before that was clear
 	Before Totals // what earlier runs had done. A block that they left undone counts as this run's
 	Totals        // what this run did
+	Bytes  int64  // of the file that this run imported
 	// RefusedFile is where the lines are that this run refused; "" if there are none.
 	RefusedFile string
 }

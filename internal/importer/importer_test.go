@@ -23,7 +23,7 @@ func TestCSV(t *testing.T) {
 		"\"b\"\"\n\",\"h,1\",1.5,,0.000000001\n"+
 		"c,h2,1970-01-01T00:00:01Z,5,1e3")
 	result := w.must(path)
-	diff(t, "result", importer.Result{File: path, Name: "holds.csv", Totals: importer.Totals{Events: 3}}, result)
+	diff(t, "result", importer.Result{File: path, Name: "holds.csv", Totals: importer.Totals{Events: 3}, Bytes: 115}, result)
 	got := map[string]events.HoldEvent{}
 	for _, e := range w.holds {
 		got[e.Token] = e

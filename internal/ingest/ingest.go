@@ -57,6 +57,9 @@ type Options struct {
 	Conn *nats.Conn
 	NATS service.NATSFlags
 
+	// Push says whether and where to push the service's metrics.
+	Push service.OTLPFlags
+
 	// MaxBody is the largest body of a request in bytes, 0 means DefaultMaxBody.
 	MaxBody int64
 	// MaxItems is the largest number of events of a request, 0 means DefaultMaxItems.
@@ -171,10 +174,13 @@ func (s *Service) Addr() string { return s.server.Addr() }
 func (s *Service) Err() error { return s.health().Err() }
 
 // Run serves until ctx is done. Then it takes no more requests, answers those that run, sends what is queued and gives
-// its name back, within 10 seconds. While NATS or the streams are away it goes on trying. It returns an error if it
+// its name back, within 10 seconds, and 3 more where metrics are pushed. While NATS or the streams are away it goes on trying. It returns an error if it
 // cannot listen, is not let in by NATS, or its connection was closed for good. It is called once.
 func (s *Service) Run(ctx context.Context) error {
 	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
+	if err := s.options.Push.AddTo(group, "ingest", s.metrics.registry, s.log); err != nil {
+		return err
+	}
 	group.Add("ingest publishing", service.RunFunc(s.publish))
 	group.Add("ingest http", service.RunFunc(s.serve)) // stops first
 	return group.Run(ctx)

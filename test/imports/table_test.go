@@ -57,6 +57,7 @@ var table = []row{
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
 	{path: "internal/rejected", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/bench", rule: "what services share never imports them", never: services},
+	{path: "internal/push", rule: "what pushes knows nothing of ours", ours: none},
 	{path: "internal/service", rule: "what services share never imports them", never: services},
 	{path: "internal/rpc", rule: "what services share never imports them, nor the calls themselves", never: append([]string{"api"}, services...)},
 	{path: "internal/embedded", rule: "NATS in this process knows nothing of ours", ours: none},
