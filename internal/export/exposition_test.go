@@ -220,7 +220,7 @@ func TestHistogramsAgree(t *testing.T) {
 		for _, m := range f.GetMetric() {
 			histograms++
 			h := m.GetHistogram()
-			if h.Schema == nil || len(h.GetPositiveSpan())+int(h.GetZeroCount()) == 0 || len(h.GetBucket()) == 0 {
+			if h.Schema == nil || h.GetZeroThreshold() == 0 || len(h.GetBucket()) == 0 {
 				t.Errorf("%s is not both classic and native: %v", name, h)
 				continue
 			}

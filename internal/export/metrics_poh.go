@@ -110,6 +110,9 @@ func latencies(h *poh.Histogram) distribution {
 	d := distribution{
 		count: h.Count(), sum: h.SumSeconds(), classic: map[float64]uint64{},
 		native: map[int]int64{}, zero: h.ZeroCount(), schema: poh.NativeSchema,
+		// The zero bucket has only what is exactly 0. But a family whose first histogram is empty, and has no zero bucket of any
+		// width, is taken for a classic one by Prometheus 2.42 and by the bridge to OpenTelemetry.
+		threshold: prometheus.DefNativeHistogramZeroThreshold,
 	}
 	for ns, n := range h.Buckets() {
 		d.classic[float64(ns)/nanosecondsPerSecond] = n
