@@ -107,7 +107,7 @@ func ReadDashboard(root string) (*Board, error) {
 // Queries returns every query of the dashboard, by its panel's title, with Grafana's variables replaced by what they may stand for.
 func (b *Board) Queries() map[string][]string {
 	all := map[string][]string{}
-	fill := strings.NewReplacer("$__rate_interval", "5m", "$stream", "HOLDS|POH", "$job", "exporter")
+	fill := strings.NewReplacer("$__rate_interval", "5m", "$stream", "HOLDS|POH")
 	for _, p := range b.Panels {
 		for _, t := range p.Targets {
 			all[p.Title] = append(all[p.Title], fill.Replace(t.Expr))

@@ -1,0 +1,98 @@
+package prometheus
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Every panel says what it shows, in which unit, of the data source that the reader chose, and lies beside the others.
+func TestDashboard(t *testing.T) {
+	board, err := ReadDashboard(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var variables []string
+	for _, v := range board.Templating.List {
+		variables = append(variables, v.Name)
+	}
+	if !slices.Contains(variables, "datasource") || board.UID == "" {
+		t.Errorf("the dashboard %q has the variables %v", board.UID, variables)
+	}
+	titles, cells := map[string]bool{}, map[[2]int]string{}
+	for _, p := range board.Panels {
+		if p.Title == "" || titles[p.Title] {
+			t.Errorf("a panel is called %q: it needs a name of its own", p.Title)
+		}
+		titles[p.Title] = true
+		for x := p.GridPos.X; x < p.GridPos.X+p.GridPos.W; x++ {
+			for y := p.GridPos.Y; y < p.GridPos.Y+p.GridPos.H; y++ {
+				if other := cells[[2]int{x, y}]; other != "" || x >= 24 {
+					t.Fatalf("%s lies on %q, or beside the board", p.Title, other)
+				}
+				cells[[2]int{x, y}] = p.Title
+			}
+		}
+		if p.Type == "row" {
+			continue
+		}
+		if p.Description == "" || p.FieldConfig.Defaults.Unit == "" || len(p.Targets) == 0 {
+			t.Errorf("%s: it needs a description, a unit and a query", p.Title)
+		}
+		for _, target := range p.Targets {
+			for _, source := range []Source{p.Datasource, target.Datasource} {
+				if source != (Source{Type: "prometheus", UID: "${datasource}"}) {
+					t.Errorf("%s: its data source is %+v", p.Title, source)
+				}
+			}
+			if target.Legend == "" {
+				t.Errorf("%s: %s has no legend", p.Title, target.Expr)
+			}
+		}
+	}
+}
+
+// Every query of the dashboard is PromQL, and asks for no recording that there is not.
+func TestDashboardQueries(t *testing.T) {
+	board, err := ReadDashboard(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	recorded := map[string]bool{}
+	for _, g := range groups(t) {
+		for _, r := range g.Rules {
+			recorded[r.Record] = true
+		}
+	}
+	g := Group{Name: "dashboard"}
+	for title, queries := range board.Queries() {
+		for _, expr := range queries {
+			g.Rules = append(g.Rules, Rule{Record: fmt.Sprintf("query:%d", len(g.Rules)), Expr: expr})
+			if strings.Contains(expr, "$") {
+				t.Errorf("%s: %s has a variable that nothing replaces", title, expr)
+			}
+			selectors, _ := Names(expr)
+			for _, s := range selectors {
+				if strings.Contains(s.Metric, ":") && !recorded[s.Metric] {
+					t.Errorf("%s: nothing records %s", title, s.Metric)
+				}
+			}
+		}
+	}
+	text, err := yaml.Marshal(map[string]any{"groups": []Group{g}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "queries.yml")
+	if err := os.WriteFile(file, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if output, err := promtool(t, "check", "rules", file); err != nil {
+		t.Errorf("%v\n%s", err, output)
+	}
+}
