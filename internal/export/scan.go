@@ -39,12 +39,12 @@ func (s *Snapshot) scan(q question) *finding {
 		f := &findings[i]
 		f.before, f.behind = nearest{n: q.before, side: -1}, nearest{n: q.behind, side: 1}
 		workers.Go(func() {
-			var memory []score.Sum
+			var scores []score.Sum
 			for p := next.Add(1) - 1; p < int64(len(s.holds.partitions)); p = next.Add(1) - 1 {
 				for _, slot := range s.holds.partitions[p].slots {
 					if slot != nil {
-						memory = slices.Grow(memory, slot.Content.Len())
-						f.add(&q, slot.Content.Table, slot.Content.Evaluate(q.at, memory))
+						scores = slot.Content.Evaluate(q.at, scores)
+						f.add(&q, slot.Content.Table, scores)
 					}
 				}
 			}

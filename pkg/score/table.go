@@ -22,10 +22,10 @@ type Table struct {
 	policy    *Policy
 	text      string   // the encodings of the holders, one after the other
 	begins    []uint32 // where each one's begins in text, and where the last one's ends
-	finished  []Sum
+	finished  sumColumn
 	held      uint64        // how many holds they have had
-	spans     []Hold        // the holds that are not summed up, holder after holder
-	firsts    []uint32      // where each one's spans begin, and where the last one's end; nil: there are no spans
+	spans     holdColumn    // the holds that are not summed up, holder after holder
+	firsts    []uint32      // where each one's spans begin, and where the last one's end; nil: there are none
 	expires   []events.Time // the last instant at which each counts; nil: all count, always
 	holds     []uint64      // how many holds each has had; nil if expires is
 	through   events.Time
@@ -43,7 +43,7 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 	t := &Table{policy: p}
 	t.forgotten, t.scores = readHead(r)
 	n := r.Array()
-	t.begins, t.finished = make([]uint32, 0, n+1), make([]Sum, 0, n)
+	t.begins = make([]uint32, 0, n+1)
 	holds := make([]uint64, 0, n)
 	begin, last := r.Offset(), ""
 	var h Holder // of which each holder takes the memory in turn
@@ -53,16 +53,21 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 		if r.Err() != nil {
 			return t
 		}
-		t.finished, holds = append(t.finished, h.finished), append(holds, h.holds)
+		t.finished.add(&h.finished, n-i)
+		holds = append(holds, h.holds)
 		t.held += h.holds
 		t.through = max(t.through, h.through)
 		t.addSpans(i, n, &h)
-		t.addExpiry(i, n, &h)
+		expiry := h.expiry(p)
+		if h.holds == 0 {
+			expiry = never
+		}
+		t.expires = extend(t.expires, i, n-i, expiry, events.Open)
 	}
 	t.begins = append(t.begins, uint32(r.Offset()-begin))
 	if t.firsts != nil {
-		t.firsts = append(t.firsts, uint32(len(t.spans)))
-		t.spans = slices.Clone(t.spans) // without what it had room for
+		t.firsts = append(t.firsts, uint32(len(t.spans.starts)))
+		t.spans.clip()
 	}
 	if t.expires != nil {
 		t.holds = holds
@@ -75,38 +80,20 @@ func DecodeTable(p *Policy, r *wire.Reader) *Table {
 func (t *Table) addSpans(i, n int, h *Holder) {
 	if t.firsts == nil && len(h.list) > 0 {
 		t.firsts = make([]uint32, i, n+1)
-		t.spans = make([]Hold, 0, n-i)
 	}
 	if t.firsts != nil {
-		t.firsts = append(t.firsts, uint32(len(t.spans)))
+		t.firsts = append(t.firsts, uint32(len(t.spans.starts)))
 	}
 	for j := range h.list {
 		if e := &h.list[j]; e.counts() && (e.form != formBalance || !e.weight.IsZero()) {
-			t.spans = append(t.spans, e.span())
+			t.spans.add(e.span(), n-i)
 		}
-	}
-}
-
-// addExpiry adds until when holder i of n counts.
-func (t *Table) addExpiry(i, n int, h *Holder) {
-	expiry := h.expiry(t.policy)
-	if h.holds == 0 {
-		expiry = never
-	}
-	if t.expires == nil && expiry != events.Open {
-		t.expires = make([]events.Time, i, n)
-		for before := range i {
-			t.expires[before] = events.Open
-		}
-	}
-	if t.expires != nil {
-		t.expires = append(t.expires, expiry)
 	}
 }
 
 // Len returns the number of holders, those included that have expired and were not removed yet and those of which nothing
 // but a waiting release is known.
-func (t *Table) Len() int { return len(t.finished) }
+func (t *Table) Len() int { return t.finished.n }
 
 // ID returns the id of holder i. It shares the table's memory.
 func (t *Table) ID(i int) string {
@@ -149,32 +136,13 @@ func (t *Table) Added() *Histogram { return &t.scores }
 // Counts tells whether holder i has a score at an instant; Holder.At says the same.
 func (t *Table) Counts(i int, at events.Time) bool { return t.expires == nil || at <= t.expires[i] }
 
-// Evaluate returns the score at an instant, not before Since, of each holder; where a holder does not count, it says
-// nothing. The result is the table's own, or lies in the memory of into if that suffices; it is not to be changed.
+// Evaluate returns the score at an instant, not before Since, of each holder, in the memory of into if that suffices. Where
+// a holder does not count, it says nothing.
 func (t *Table) Evaluate(at events.Time, into []Sum) []Sum {
-	if t.firsts == nil {
-		return t.finished
-	}
-	into = slices.Grow(into[:0], len(t.finished))[:len(t.finished)]
-	j := uint32(0)
-	for i := range into {
-		s := t.finished[i].limbs // in registers, as in Calc
-		for to := t.firsts[i+1]; j < to; j++ {
-			h := &t.spans[j]
-			ms := min(h.End, at) - h.Start
-			if ms <= 0 {
-				continue
-			}
-			h1, p0 := bits.Mul64(h.Weight.Lo, uint64(ms))
-			p2, p1 := bits.Mul64(h.Weight.Hi, uint64(ms))
-			p1, c := bits.Add64(p1, h1, 0)
-			p2 += c
-			s[0], c = bits.Add64(s[0], p0, 0)
-			s[1], c = bits.Add64(s[1], p1, c)
-			s[2], c = bits.Add64(s[2], p2, c)
-			s[3] += c
-		}
-		into[i].limbs = s
+	into = slices.Grow(into[:0], t.Len())[:t.Len()]
+	t.finished.read(into)
+	if t.firsts != nil {
+		t.spans.accrue(into, t.firsts, at)
 	}
 	return into
 }
@@ -228,13 +196,13 @@ func (t *Table) Total(at events.Time, scores []Sum) (total Total) {
 func (t *Table) running(at events.Time) (rate Rate, open uint64) {
 	var sum uint256.Int
 	j := uint32(0)
-	for i := range t.finished {
+	for i := range t.Len() {
 		to := t.firsts[i+1]
 		if !t.Counts(i, at) {
 			j = to
 		}
 		for ; j < to; j++ {
-			h := &t.spans[j]
+			h := t.spans.at(j)
 			if h.Start > at || h.End <= at {
 				continue
 			}
@@ -260,7 +228,8 @@ type Bend struct {
 func (t *Table) Bends() (bends []Bend) {
 	for i := range t.Len() {
 		if t.firsts != nil {
-			for _, h := range t.spans[t.firsts[i]:t.firsts[i+1]] {
+			for j := t.firsts[i]; j < t.firsts[i+1]; j++ {
+				h := t.spans.at(j)
 				bends = append(bends, Bend{h.Start, int32(i)})
 				if h.End != events.Open {
 					bends = append(bends, Bend{h.End, int32(i)})
