@@ -17,11 +17,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var cli struct {
 		Listen        string   `help:"Address to serve HTTP on; port 0 takes a free one." default:"127.0.0.1:9100"`
 		GRPCListen    string   `name:"grpc-listen" help:"Address to serve gRPC, gRPC-Web and Connect on; port 0 takes a free one; off: none." default:"127.0.0.1:60051"`
-		AllowHost     []string `help:"Names by which the exporter may be called although it listens on loopback, because a proxy passes them on." placeholder:"NAME,..."`
 		AllowOrigin   []string `help:"Origins, such as https://example.com, whose pages may call --grpc-listen from a browser." placeholder:"ORIGIN,..."`
 		MetricsTop    int      `help:"How many holders' scores the metrics show, 0 to 1000." default:"10"`
 		MetricsSeries int      `help:"Most series of http_requests_total, and of grpc_requests_total, that the metrics show." default:"2000"`
 		NATSService   bool     `name:"nats-service" help:"Answer over NATS as well, as the service holdfast." default:"true" negatable:""`
+		service.HostFlags
 		service.OTLPFlags
 		service.LogFlags
 		service.NATSFlags

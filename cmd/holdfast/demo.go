@@ -39,7 +39,7 @@ func (d *demo) run(ctx context.Context, s *session) error {
 	done := make(chan error, 1)
 	go func() {
 		done <- runPipeline(ctx, pipelineOptions{
-			store: filepath.Join(folder, "nats"), nats: free(d.NATSListen), ingest: free(d.IngestListen), exporter: free(d.ExporterListen), grpc: free(d.GRPCListen),
+			store: filepath.Join(folder, "nats"), nats: free(d.NATSListen), ingest: free(d.IngestListen), exporter: free(d.ExporterListen), grpc: free(d.GRPCListen), allowHosts: d.AllowHost,
 			metricsTop: 10, logger: flags.Logger(s.stderr), serving: func(a addresses) { serving <- a },
 		})
 	}()

@@ -23,6 +23,7 @@ type pipelineOptions struct {
 	store                  string
 	nats, ingest, exporter string // addresses to listen on
 	grpc                   string // the exporter's for gRPC
+	allowHosts             []string
 	syncInterval           time.Duration
 	policy                 *state.Policy // nil: what is recorded, or the standard
 	metricsTop             int
@@ -101,12 +102,12 @@ func (p *pipeline) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, Logger: p.logger})
+	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, AllowHosts: p.allowHosts, Logger: p.logger})
 	if err != nil {
 		return err
 	}
 	exporter, err := export.New(export.Options{
-		Conn: connections[2], NATSService: true, Listen: p.exporter, GRPCListen: p.grpc, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
+		Conn: connections[2], NATSService: true, Listen: p.exporter, GRPCListen: p.grpc, AllowHosts: p.allowHosts, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
 	})
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/service"
 )
 
 // listenFlags are where a pipeline listens.
@@ -14,6 +15,7 @@ type listenFlags struct {
 	IngestListen   string `name:"ingest-listen" help:"Address of the ingest service; port 0 = a free one." default:"127.0.0.1:8080"`
 	GRPCListen     string `name:"grpc-listen" help:"Address of the exporter's gRPC, gRPC-Web and Connect; port 0 = a free one; off = none." default:"127.0.0.1:60051"`
 	ExporterListen string `name:"exporter-listen" help:"Address of the exporter; port 0 = a free one. Its /readyz says when everything serves." default:"127.0.0.1:9100"`
+	service.HostFlags
 }
 
 // up runs everything in one process.
@@ -27,7 +29,7 @@ type up struct {
 
 func (u *up) run(ctx context.Context, s *session) error {
 	return runPipeline(ctx, pipelineOptions{
-		store: u.Store, nats: u.NATSListen, ingest: u.IngestListen, exporter: u.ExporterListen, grpc: u.GRPCListen,
+		store: u.Store, nats: u.NATSListen, ingest: u.IngestListen, exporter: u.ExporterListen, grpc: u.GRPCListen, allowHosts: u.AllowHost,
 		syncInterval: u.SyncInterval, policy: u.Policy(), metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
 		serving: func(a addresses) {
 			fmt.Fprintln(s.stdout, "Holdfast serves:")

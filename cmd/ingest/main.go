@@ -22,6 +22,7 @@ type flags struct {
 	MaxBuffered int64         `help:"Largest size of all bodies in memory, in bytes; 0 is 128 MiB, or what one request of that size and number of events may take if that is more." default:"0"`
 	AckTimeout  time.Duration `help:"How long a request waits until its events are stored." default:"10s"`
 
+	service.HostFlags
 	service.OTLPFlags
 	service.LogFlags
 	service.NATSFlags
@@ -40,7 +41,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := cli.Logger(stderr)
 	s, err := ingest.New(ingest.Options{
-		Listen: cli.Listen, NATS: cli.NATSFlags, Push: cli.OTLPFlags, Logger: log,
+		Listen: cli.Listen, AllowHosts: cli.AllowHost, NATS: cli.NATSFlags, Push: cli.OTLPFlags, Logger: log,
 		MaxBody: cli.MaxBody, MaxItems: cli.MaxItems, MaxBuffered: cli.MaxBuffered, AckTimeout: cli.AckTimeout,
 	})
 	if err != nil {

@@ -16,6 +16,7 @@ type Flags struct {
 	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s"`
 	Listen       string        `help:"Address for /healthz, /readyz and /metrics of this process; empty = none." placeholder:"HOST:PORT"`
 	PolicyFlags
+	service.HostFlags
 	service.OTLPFlags
 }
 
@@ -48,7 +49,7 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 		if err != nil {
 			return err
 		}
-		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, Handler: mux, Logger: own, Metrics: metrics})
+		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, AllowHosts: f.AllowHost, Handler: mux, Logger: own, Metrics: metrics})
 		if err != nil {
 			return err
 		}

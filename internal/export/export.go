@@ -60,8 +60,7 @@ type Options struct {
 	// AllowOrigins are the origins, such as https://example.com, whose pages may call GRPCListen from a browser, by gRPC-Web
 	// or Connect; without any, none may.
 	AllowOrigins []string
-	// AllowHosts are names by which the exporter may be called although it listens on loopback, because a proxy in front of
-	// it passes them on; others than addresses and localhost are refused there, since a web page could have such a name. Nil: none.
+	// AllowHosts are names by which the exporter may be called although it listens on loopback; see [service.HTTPOptions].
 	AllowHosts []string
 	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none. Those who were among them a
 	// moment ago may be shown besides, a quarter more and one at most.
@@ -134,7 +133,7 @@ func New(o Options) (*Service, error) {
 	s.handler = beside(remote, newHandler(s.view, s.roster, o.Health, o.Registry, log))
 	s.http, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter", Listen: o.Listen, Logger: o.Logger, Metrics: metrics,
-		Handler: ownHosts(o.Listen, o.AllowHosts, s.handler),
+		Handler: s.handler, AllowHosts: o.AllowHosts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
@@ -144,7 +143,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.grpc, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter-grpc", Listen: o.GRPCListen, Logger: o.Logger, Metrics: metrics,
-		Handler: ownHosts(o.GRPCListen, o.AllowHosts, remote), HTTP2: true, AllowOrigins: o.AllowOrigins,
+		Handler: remote, HTTP2: true, AllowOrigins: o.AllowOrigins, AllowHosts: o.AllowHosts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)

@@ -57,6 +57,8 @@ type Options struct {
 	Conn *nats.Conn
 	NATS service.NATSFlags
 
+	// AllowHosts are names by which the service may be called although it listens on loopback; see [service.HTTPOptions].
+	AllowHosts []string
 	// Push says whether and where to push the service's metrics.
 	Push service.OTLPFlags
 
@@ -157,6 +159,7 @@ func New(o Options) (*Service, error) {
 		ReadTimeout:  readTimeout,
 		WriteTimeout: readTimeout + o.AckTimeout + 10*time.Second,
 		DrainTimeout: httpDrain,
+		AllowHosts:   o.AllowHosts,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)

@@ -65,7 +65,7 @@ func TestHTTPServerMakesRoomForConnections(t *testing.T) {
 
 	var running []net.Conn
 	for range most {
-		running = append(running, idle(t, r.addr, "GET /long HTTP/1.1\r\nHost: x\r\n\r\n"))
+		running = append(running, idle(t, r.addr, "GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n"))
 		<-entered
 	}
 	refused := idle(t, r.addr, "")

@@ -8,13 +8,8 @@ import (
 	"time"
 )
 
-// instrument wraps what every server does around its handler: it refuses cross-origin writes but from the origins that are
-// allowed, catches panics, and logs and counts each request.
-func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics, allowOrigins []string) (http.Handler, error) {
-	next, err := newOrigins(next, allowOrigins)
-	if err != nil {
-		return nil, err
-	}
+// instrument wraps what every server does around its handler: it catches panics, and logs and counts each request.
+func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		if c := connectionOf(r.Context()); c != nil {
@@ -42,7 +37,7 @@ func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics, allow
 			}
 		}()
 		next.ServeHTTP(answer, r)
-	}), nil
+	})
 }
 
 // route returns the path of the pattern by which the mux found the handler, as in "/holders/{id}", or "unmatched". Unlike the

@@ -27,6 +27,9 @@ type HTTPOptions struct {
 	// AllowOrigins are the origins, such as https://example.com, whose pages may use the service from a browser; without
 	// any, only its own may.
 	AllowOrigins []string
+	// AllowHosts are names by which the service may be called although it listens on loopback, because a proxy in front of it
+	// passes them on. Others than addresses and localhost are refused there, since a web page could have such a name. Nil: none.
+	AllowHosts []string
 
 	// MaxConnections is how many connections may be open at once; 0 means DefaultMaxConnections. For one more, that one is
 	// closed which has been longest without a running request; if all have requests running, the new one is answered 503.
@@ -58,9 +61,9 @@ const (
 )
 
 // HTTPServer is a part of a [Group] that serves HTTP. Clients that dawdle are cut off, panics of a handler become answers
-// with status 500, and a browser's cross-origin requests that could change something are refused with 403: else any web
-// page could reach a service that listens on loopback for its owner alone. (A page whose name resolves to this machine is
-// of the same origin for the browser, and gets through: what must not be reached so belongs behind authentication.)
+// with status 500, and no web page can reach a service that listens on loopback for its owner alone: a browser's
+// cross-origin requests that could change something are refused with 403, and on loopback those by a name that is not the
+// server's own with 421, since a page whose name resolves to this machine is of the same origin for the browser.
 type HTTPServer struct {
 	options HTTPOptions
 	handler http.Handler
@@ -85,10 +88,11 @@ func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
 	setDefault(&options.ReadTimeout, time.Minute)
 	setDefault(&options.WriteTimeout, time.Minute)
 	setDefault(&options.DrainTimeout, 8*time.Second)
-	handler, err := instrument(options.Handler, options.Logger.With("component", options.Name), options.Metrics, options.AllowOrigins)
+	guarded, err := newOrigins(options.Handler, options.AllowOrigins)
 	if err != nil {
 		return nil, fmt.Errorf("new HTTP server: %w", err)
 	}
+	handler := instrument(ownHosts(options.Listen, options.AllowHosts, guarded), options.Logger.With("component", options.Name), options.Metrics)
 	return &HTTPServer{options: options, handler: handler, ready: make(chan struct{})}, nil
 }
 

@@ -3,6 +3,7 @@ package service_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -52,7 +53,7 @@ type running struct {
 func serve(t *testing.T, options service.HTTPOptions) *running {
 	t.Helper()
 	r := &running{log: &lockedBuffer{}, done: make(chan error, 1)}
-	options.Name, options.Listen = "test", "127.0.0.1:0"
+	options.Name, options.Listen = "test", cmp.Or(options.Listen, "127.0.0.1:0")
 	options.Logger = slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server, err := service.NewHTTPServer(options)
 	if err != nil {
@@ -242,7 +243,7 @@ func TestHTTPServerBoundsSlowClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer connection.Close()
-	if _, err := io.WriteString(connection, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc"); err != nil {
+	if _, err := io.WriteString(connection, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nabc"); err != nil {
 		t.Fatal(err)
 	}
 	_ = connection.SetReadDeadline(time.Now().Add(20 * time.Second))
