@@ -102,12 +102,12 @@ func (p *pipeline) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, AllowHosts: p.allowHosts, Logger: p.logger})
+	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, ListenFlag: "--ingest-listen", AllowHosts: p.allowHosts, Logger: p.logger})
 	if err != nil {
 		return err
 	}
 	exporter, err := export.New(export.Options{
-		Conn: connections[2], NATSService: true, Listen: p.exporter, GRPCListen: p.grpc, AllowHosts: p.allowHosts, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
+		Conn: connections[2], NATSService: true, Listen: p.exporter, ListenFlag: "--exporter-listen", GRPCListen: p.grpc, AllowHosts: p.allowHosts, MetricsTop: p.metricsTop, Registry: registry, Health: p.health, Logger: p.logger,
 	})
 	if err != nil {
 		return err

@@ -49,7 +49,7 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 		if err != nil {
 			return err
 		}
-		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, AllowHosts: f.AllowHost, Handler: mux, Logger: own, Metrics: metrics})
+		server, err := service.NewHTTPServer(service.HTTPOptions{Name: "aggregator", Listen: f.Listen, ListenFlag: "--listen", AllowHosts: f.AllowHost, Handler: mux, Logger: own, Metrics: metrics})
 		if err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,8 @@ type Options struct {
 	NATSService bool
 	// Listen is the address to serve HTTP on, host:port; port 0 takes a free one; "" means DefaultListen.
 	Listen string
+	// ListenFlag is the flag by which a person chooses Listen, for errors about it; "" means --listen.
+	ListenFlag string
 	// GRPCListen is the address to serve gRPC, gRPC-Web and Connect on, host:port; port 0 takes a free one; "" or NoGRPC: none.
 	GRPCListen string
 	// AllowOrigins are the origins, such as https://example.com, whose pages may call GRPCListen from a browser, by gRPC-Web
@@ -132,7 +135,7 @@ func New(o Options) (*Service, error) {
 	}
 	s.handler = beside(remote, newHandler(s.view, s.roster, o.Health, o.Registry, log))
 	s.http, err = service.NewHTTPServer(service.HTTPOptions{
-		Name: "exporter", Listen: o.Listen, Logger: o.Logger, Metrics: metrics,
+		Name: "exporter", Listen: o.Listen, ListenFlag: cmp.Or(o.ListenFlag, "--listen"), Logger: o.Logger, Metrics: metrics,
 		Handler: s.handler, AllowHosts: o.AllowHosts,
 	})
 	if err != nil {
@@ -142,7 +145,7 @@ func New(o Options) (*Service, error) {
 		return s, nil
 	}
 	s.grpc, err = service.NewHTTPServer(service.HTTPOptions{
-		Name: "exporter-grpc", Listen: o.GRPCListen, Logger: o.Logger, Metrics: metrics,
+		Name: "exporter-grpc", Listen: o.GRPCListen, ListenFlag: "--grpc-listen", Logger: o.Logger, Metrics: metrics,
 		Handler: remote, HTTP2: true, AllowOrigins: o.AllowOrigins, AllowHosts: o.AllowHosts,
 	})
 	if err != nil {

@@ -13,6 +13,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -57,6 +58,8 @@ type Options struct {
 	Conn *nats.Conn
 	NATS service.NATSFlags
 
+	// ListenFlag is the flag by which a person chooses Listen, for errors about it; "" means --listen.
+	ListenFlag string
 	// AllowHosts are names by which the service may be called although it listens on loopback; see [service.HTTPOptions].
 	AllowHosts []string
 	// Push says whether and where to push the service's metrics.
@@ -155,7 +158,7 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("new ingest: %w", err)
 	}
 	s.server, err = service.NewHTTPServer(service.HTTPOptions{
-		Name: "ingest", Listen: o.Listen, Handler: s.handler(), Logger: o.Logger, Metrics: s.metrics.http,
+		Name: "ingest", Listen: o.Listen, ListenFlag: cmp.Or(o.ListenFlag, "--listen"), Handler: s.handler(), Logger: o.Logger, Metrics: s.metrics.http,
 		ReadTimeout:  readTimeout,
 		WriteTimeout: readTimeout + o.AckTimeout + 10*time.Second,
 		DrainTimeout: httpDrain,

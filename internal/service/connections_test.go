@@ -101,7 +101,7 @@ holdfast_test_http_connections_refused_total 1
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "holdfast_test_http_connections", "holdfast_test_http_connections_refused_total"); err != nil {
 		t.Error(err)
 	}
-	if _, err := service.NewHTTPServer(service.HTTPOptions{Name: "x", Listen: "127.0.0.1:0", Handler: mux, Logger: discard(), MaxConnections: -1}); err == nil {
+	if _, err := service.NewHTTPServer(service.HTTPOptions{Name: "x", Listen: "127.0.0.1:0", ListenFlag: "--listen", Handler: mux, Logger: discard(), MaxConnections: -1}); err == nil {
 		t.Error("fewer than no connections are permitted")
 	}
 }

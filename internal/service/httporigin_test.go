@@ -55,7 +55,7 @@ func TestHTTPServerAllowsOrigins(t *testing.T) {
 	}
 	r.expectStopped(t)
 	for _, bad := range []string{"*", "page.example", "https://page.example/", ""} {
-		_, err := service.NewHTTPServer(service.HTTPOptions{Name: "test", Listen: "127.0.0.1:0", Handler: mux, Logger: discard(), AllowOrigins: []string{bad}})
+		_, err := service.NewHTTPServer(service.HTTPOptions{Name: "test", Listen: "127.0.0.1:0", ListenFlag: "--listen", Handler: mux, Logger: discard(), AllowOrigins: []string{bad}})
 		if err == nil {
 			t.Errorf("origin %q: no error", bad)
 		}

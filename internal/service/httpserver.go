@@ -16,6 +16,8 @@ type HTTPOptions struct {
 	Name string
 	// Listen is the address to listen on, host:port; port 0 takes a free one. Required.
 	Listen string
+	// ListenFlag is the flag by which a person chooses Listen, such as --listen, for the error if it cannot be had. Required.
+	ListenFlag string
 	// Handler answers the requests, usually an [http.ServeMux], whose patterns then label the metrics. Required.
 	Handler http.Handler
 	// Logger takes what the server has to say: each request at debug, panics at error. Required.
@@ -73,11 +75,11 @@ type HTTPServer struct {
 
 // NewHTTPServer checks the options and returns a server that does not listen yet.
 func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
-	if options.Name == "" || options.Handler == nil || options.Logger == nil {
-		return nil, errors.New("new HTTP server: name, handler and logger are required")
+	if options.Name == "" || options.ListenFlag == "" || options.Handler == nil || options.Logger == nil {
+		return nil, errors.New("new HTTP server: name, flag, handler and logger are required")
 	}
 	if _, _, err := net.SplitHostPort(options.Listen); err != nil {
-		return nil, fmt.Errorf("new HTTP server: listen address %q is not host:port: %w", options.Listen, err)
+		return nil, fmt.Errorf("new HTTP server: %s=%s is not host:port: %w", options.ListenFlag, options.Listen, err)
 	}
 	if options.MaxConnections < 0 {
 		return nil, fmt.Errorf("new HTTP server: at most %d connections: it must be positive, or 0 for the default, %d", options.MaxConnections, DefaultMaxConnections)
@@ -115,7 +117,7 @@ func (s *HTTPServer) Addr() string {
 func (s *HTTPServer) Run(ctx context.Context) error {
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", s.options.Listen)
 	if err != nil {
-		return fmt.Errorf("%w (a flag chooses another address, see --help)", err) // it says "listen tcp", the address and why
+		return fmt.Errorf("%w (%s chooses another address)", err, s.options.ListenFlag) // it says "listen tcp", the address and why
 	}
 	s.addr = listener.Addr().String()
 	s.options.Logger.Info("listening", "component", s.options.Name, "addr", s.addr)

@@ -53,7 +53,7 @@ type running struct {
 func serve(t *testing.T, options service.HTTPOptions) *running {
 	t.Helper()
 	r := &running{log: &lockedBuffer{}, done: make(chan error, 1)}
-	options.Name, options.Listen = "test", cmp.Or(options.Listen, "127.0.0.1:0")
+	options.Name, options.Listen, options.ListenFlag = "test", cmp.Or(options.Listen, "127.0.0.1:0"), "--test-listen"
 	options.Logger = slog.New(slog.NewJSONHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	server, err := service.NewHTTPServer(options)
 	if err != nil {
@@ -127,12 +127,13 @@ func TestHTTPServerLogsItsAddress(t *testing.T) {
 }
 
 func TestHTTPServerRefusesBadOptions(t *testing.T) {
-	good := service.HTTPOptions{Name: "test", Listen: "127.0.0.1:0", Handler: http.NotFoundHandler(), Logger: discard()}
+	good := service.HTTPOptions{Name: "test", Listen: "127.0.0.1:0", ListenFlag: "--test-listen", Handler: http.NotFoundHandler(), Logger: discard()}
 	if _, err := service.NewHTTPServer(good); err != nil {
 		t.Fatal(err)
 	}
 	for name, spoil := range map[string]func(*service.HTTPOptions){
 		"no name":    func(o *service.HTTPOptions) { o.Name = "" },
+		"no flag":    func(o *service.HTTPOptions) { o.ListenFlag = "" },
 		"no handler": func(o *service.HTTPOptions) { o.Handler = nil },
 		"no logger":  func(o *service.HTTPOptions) { o.Logger = nil },
 		"no address": func(o *service.HTTPOptions) { o.Listen = "" },
@@ -148,14 +149,17 @@ func TestHTTPServerRefusesBadOptions(t *testing.T) {
 
 func TestHTTPServerPortTaken(t *testing.T) {
 	first := serve(t, service.HTTPOptions{Handler: http.NotFoundHandler()})
-	second, err := service.NewHTTPServer(service.HTTPOptions{Name: "second", Listen: first.addr, Handler: http.NotFoundHandler(), Logger: discard()})
+	second, err := service.NewHTTPServer(service.HTTPOptions{Name: "second", Listen: first.addr, ListenFlag: "--second-listen", Handler: http.NotFoundHandler(), Logger: discard()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	group := service.NewGroup(service.GroupOptions{Logger: discard()})
 	group.Add("second", second)
-	if err := group.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "second: ") || !strings.Contains(err.Error(), first.addr) {
-		t.Errorf("Run: %v, want an error with the component and the address", err)
+	err = group.Run(t.Context())
+	for _, part := range []string{"second: ", first.addr, "--second-listen chooses another"} {
+		if err == nil || !strings.Contains(err.Error(), part) {
+			t.Errorf("Run: %v, want an error with %q", err, part)
+		}
 	}
 	first.expectStopped(t)
 }
