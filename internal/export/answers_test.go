@@ -252,6 +252,27 @@ func TestWhatIsForgottenIsRefused(t *testing.T) {
 	}
 }
 
+// A page whose instant is forgotten while a ranking is read cannot be had: its reader begins again.
+func TestAPageThatIsForgottenIsRefused(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	w.put(hold("a", 0, 0, 1), hold("b", 0, 0, 2))
+	w.flush()
+	var now clock
+	now.set(t0 + 1_000_000)
+	r := started(t, w, export.Options{Now: now.now})
+	r.awaitFolded(w)
+	var page topAnswer
+	r.get("/top?n=1", &page)
+	w.put(hold("c", 0, 2000, 1)) // ended after the page's instant, and is summed up
+	w.flush()
+	r.awaitFolded(w)
+	e := r.fails("GET", "/top?n=1&page_token="+*page.NextPageToken, 400)
+	if e.Field != "page_token" || e.KnownSince != "1700002000" || !strings.Contains(e.Reason, "begin again with the first page") {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestHolderInFull(t *testing.T) {
 	t.Parallel()
 	w := declared(t, func(p *state.Policy) {

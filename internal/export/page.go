@@ -36,6 +36,9 @@ var (
 	errOtherQuery = errors.New("it belongs to another query")
 )
 
+// beginAgain is what to do when the instant of a ranking that is read by pages is no longer known.
+const beginAgain = "begin again with the first page: asked for at an instant some seconds ahead, a ranking can be read on until then"
+
 // token returns the page as a token.
 func (p *page) token() string {
 	b := make([]byte, 0, pageID+len(p.after.ID)+pageSum)

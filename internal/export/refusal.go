@@ -22,11 +22,11 @@ func refuse(status int, field, format string, values ...any) *refusal {
 func refusalOf(err error, q query, idsAreWritten string) *refusal {
 	if forgotten, ok := errors.AsType[*score.ForgottenError](err); ok {
 		since := instant(forgotten.Since)
-		field := "at"
+		p := problem{Field: "at", Reason: err.Error(), KnownSince: &since}
 		if q.page.after != nil {
-			field = "page_token"
+			p.Field, p.Reason = "page_token", p.Reason+"; or "+beginAgain
 		}
-		return &refusal{http.StatusBadRequest, problem{Field: field, Reason: err.Error(), KnownSince: &since}}
+		return &refusal{http.StatusBadRequest, p}
 	}
 	switch {
 	case errors.Is(err, ErrNotLoaded):

@@ -103,7 +103,7 @@ func (c *calls) TopN(_ context.Context, request *connect.Request[v1.TopNRequest]
 	ranking, err := s.Page(n, page.at, page.after)
 	if forgotten, ok := errors.AsType[*score.ForgottenError](err); ok && page.after != nil {
 		return nil, rpc.Fail(connect.CodeAborted, reasonPageForgotten, map[string]string{knownSince: forgotten.Since.String()},
-			"page_token: %v; or begin again with the first page: asked for at an instant some seconds ahead, a ranking can be read on until then", err)
+			"page_token: %v; or %s", err, beginAgain)
 	}
 	if err != nil {
 		return nil, failure(err)
