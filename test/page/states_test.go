@@ -1,6 +1,7 @@
 package page
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,12 @@ func TestSaysThatNobodyFolds(t *testing.T) {
 	}
 	w.publish(jetstream.Holds, "b", events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{hold("b", time.Hour, one)}))
 	until(t, "the lag is shown", func() bool { return strings.Contains(b.text("#pipeline-note"), "HOLDS: 1 behind") })
+	late := fmt.Sprintf("HOLDS: partition %d is 1 message behind, for over 10 s.", events.PlaceOf("b").Partition)
+	if banner := b.text("#banner"); strings.Contains(banner, "message") {
+		t.Errorf("what waits since a moment ago is said to be late: %q", banner)
+	}
+	w.ahead.Store(int64(11 * time.Second))
+	until(t, "it is said that it has waited for long", func() bool { return strings.Contains(b.text("#banner"), late) })
 
 	w.startAggregator()
 	b.state("Live")

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,7 +31,8 @@ type world struct {
 	client     *jetstream.Client
 	aggregator *running
 	exporter   *running
-	listen     string // where the exporter listens
+	listen     string       // where the exporter listens
+	ahead      atomic.Int64 // nanoseconds by which the exporter's clock is ahead
 }
 
 // running is a service that runs.
@@ -116,7 +118,7 @@ func (w *world) startAggregator() {
 // startExporter starts an exporter where the last one listened.
 func (w *world) startExporter() {
 	w.t.Helper()
-	e, err := export.New(export.Options{Conn: w.connect("exporter"), Listen: w.listen, Logger: slog.New(slog.DiscardHandler)})
+	e, err := export.New(export.Options{Conn: w.connect("exporter"), Listen: w.listen, Logger: slog.New(slog.DiscardHandler), Now: w.now})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -131,6 +133,9 @@ func (w *world) startExporter() {
 	}
 	w.listen = e.Addr()
 }
+
+// now is the exporter's clock.
+func (w *world) now() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 
 // url is where the page is.
 func (w *world) url() string { return "http://" + w.listen + "/" }

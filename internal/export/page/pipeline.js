@@ -62,7 +62,8 @@ function troubles(p) {
   }
   for (const l of p.logs ?? []) {
     const late = l.partitions.filter(part => ms(part.behind_seconds) > tooOld);
-    if (late.length) said.push(`${l.stream}: ${late.length === 1 ? `partition ${late[0].partition} is` : `${late.length} partitions are`} ${count(late.reduce((sum, part) => sum + part.lag, 0))} messages behind.`);
+    const waiting = late.reduce((sum, part) => sum + part.lag, 0);
+    if (late.length) said.push(`${l.stream}: ${late.length === 1 ? `partition ${late[0].partition} is` : `${late.length} partitions are`} ${count(waiting)} ${waiting === 1 ? 'message' : 'messages'} behind, for over ${span(tooOld)}.`);
   }
   return said;
 }
