@@ -148,7 +148,8 @@ func BenchmarkView(b *testing.B) {
 	}
 }
 
-// benchQuestions measures answers without a network.
+// benchQuestions measures answers without a network. The best of an answer's times is what the machine's other users
+// disturbed least.
 func benchQuestions(b *testing.B, s *export.Service) {
 	b.Helper()
 	snapshot, err := s.View().Snapshot()
@@ -179,23 +180,29 @@ func benchQuestions(b *testing.B, s *export.Service) {
 			},
 		} {
 			b.Run(name+"/"+when.name, func(b *testing.B) {
-				b.ReportAllocs()
+				best := time.Hour
 				for b.Loop() {
+					begin := time.Now()
 					if err := ask(); err != nil {
 						b.Fatal(err)
 					}
+					best = min(best, time.Since(begin))
 				}
+				b.ReportMetric(float64(best), "best-ns/op")
 			})
 		}
 	}
 	b.Run("metrics", func(b *testing.B) {
-		b.ReportAllocs()
+		best := time.Hour
 		for b.Loop() {
+			begin := time.Now()
 			w := httptest.NewRecorder()
 			s.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 			if w.Code != http.StatusOK {
 				b.Fatalf("%d %s", w.Code, w.Body)
 			}
+			best = min(best, time.Since(begin))
 		}
+		b.ReportMetric(float64(best), "best-ns/op")
 	})
 }

@@ -68,7 +68,7 @@ type nearest struct {
 	far  bool // of the present slot, one with the farthest's score was too far away
 }
 
-// near tells whether a holder with a score is worth to be taken: it is not farther than the farthest.
+// near tells whether a holder with a score is worth to be taken: nearer than the farthest, or of the same score.
 func (k *nearest) near(s *score.Sum) bool {
 	if !k.full {
 		return k.n > 0
@@ -77,17 +77,18 @@ func (k *nearest) near(s *score.Sum) bool {
 	if k.side < 0 {
 		s, farthest = farthest, s
 	}
+	if k.far {
+		return farthest.Less(s)
+	}
 	return !s.Less(farthest)
 }
 
-// take takes in holder i of a slot, who has a score that was near, be it before others were taken. Of the holders of one
-// slot with equal scores the nearest come first: once one has been too far away, so are the others, and their ids need not
-// be looked at.
+// take takes in holder i of a slot if its score is near. Of the holders of one slot with equal scores the nearest come
+// first: once one has been too far away, so are the others, and their ids need not be looked at.
 func (k *nearest) take(t *score.Table, i int, s *score.Sum) {
-	if !k.near(s) || k.full && k.far && *s == k.kept[0].Score {
-		return
+	if k.near(s) {
+		k.far = !k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
 	}
-	k.far = !k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
 }
 
 // offer keeps a candidate if it is near enough.
