@@ -65,6 +65,10 @@ type Options struct {
 	AllowOrigins []string
 	// AllowHosts are names by which the exporter may be called although it listens on loopback; see [service.HTTPOptions].
 	AllowHosts []string
+	// MaxReaders is how many streams of Broadcast there may be at once, 1 or more; 0 means DefaultMaxReaders.
+	MaxReaders int
+	// WriteLimit is how long a reader of a stream may take nothing until it is cut off; 0 means service.DefaultWriteLimit.
+	WriteLimit time.Duration
 	// MetricsTop is how many holders' scores the metrics show, 0 to MaxMetricsTop; 0 means none. Those who were among them a
 	// moment ago may be shown besides, a quarter more and one at most.
 	MetricsTop int
@@ -102,11 +106,16 @@ func New(o Options) (*Service, error) {
 		return nil, errors.New("exporter: a logger is required")
 	case o.MetricsTop < 0 || o.MetricsTop > MaxMetricsTop:
 		return nil, fmt.Errorf("exporter: %d holders in the metrics; it is 0 to %d", o.MetricsTop, MaxMetricsTop)
+	case o.MaxReaders < 0:
+		return nil, fmt.Errorf("exporter: at most %d readers; it is 1 or more, or 0 for the default, %d", o.MaxReaders, DefaultMaxReaders)
 	case o.MaxSeries < 0:
 		return nil, fmt.Errorf("exporter: %d series of requests; it is 1 or more, or 0 for the default, %d", o.MaxSeries, DefaultMaxSeries)
 	}
 	if o.Listen == "" {
 		o.Listen = DefaultListen
+	}
+	if o.MaxReaders == 0 {
+		o.MaxReaders = DefaultMaxReaders
 	}
 	if o.MaxSeries == 0 {
 		o.MaxSeries = DefaultMaxSeries

@@ -36,17 +36,21 @@ const callsPath = "/holdfast.v1."
 
 // calls answers those of the service HoldMetrics.
 type calls struct {
-	holdfastv1connect.UnimplementedHoldMetricsHandler
+	*broadcaster
 	view *View
 }
 
 // newCalls returns the handler of all calls that an exporter answers.
 func newCalls(view *View, o *Options, logger *slog.Logger) (http.Handler, error) {
-	h, err := rpc.New(rpc.Options{Registry: o.Registry, Prefix: "holdfast_exporter", Health: o.Health, Logger: logger})
+	h, err := rpc.New(rpc.Options{Registry: o.Registry, Prefix: "holdfast_exporter", Health: o.Health, Logger: logger, WriteLimit: o.WriteLimit})
 	if err != nil {
 		return nil, err
 	}
-	path, handler := holdfastv1connect.NewHoldMetricsHandler(&calls{view: view}, h.Options()...)
+	broadcaster, err := newBroadcaster(view, o.MaxReaders, o.Registry)
+	if err != nil {
+		return nil, err
+	}
+	path, handler := holdfastv1connect.NewHoldMetricsHandler(&calls{view: view, broadcaster: broadcaster}, h.Options()...)
 	h.Mount(path, handler, "Broadcast")
 	return h, nil
 }

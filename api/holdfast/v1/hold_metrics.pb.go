@@ -1222,8 +1222,8 @@ type BroadcastRequest struct {
 	Interval *durationpb.Duration `protobuf:"bytes,1,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Left out: a snapshot is sent first. Otherwise the position of the last message that was received with resumable
 	// set, of a stream of the same holders; then no snapshot is sent but what has changed since, if the exporter can
-	// tell. If it cannot, it sends a snapshot, as it always does with top. It cannot if the bucket is another one by now,
-	// or if it is itself behind that position.
+	// tell. If it cannot, it sends a snapshot, as it always does with top. It cannot if the bucket is another one by now, if
+	// it is itself behind that position, or if holders have expired since and it is no longer known which.
 	Resume *Position `protobuf:"bytes,2,opt,name=resume,proto3" json:"resume,omitempty"`
 	// Which holders. Left out: all.
 	//

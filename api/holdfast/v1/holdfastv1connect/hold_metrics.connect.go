@@ -96,8 +96,8 @@ type HoldMetricsClient interface {
 	// lives.
 	//
 	// A message that is resumable completes what comes before it: from then on, what the client has is what the exporter
-	// has at the position's instant, to the last digit. What was not told of since bends nowhere up to that instant; where
-	// an untold holder's rate_until has passed by then, it has expired.
+	// has at the position's instant, to the last digit: the scores of those that were not told of again go on along their
+	// lines.
 	//
 	// The stream goes on until the client ends it. To a client that reads slowly less is sent: each message has what has
 	// changed since the last, and nothing waits in a queue. One that takes nothing for 10 s is ended.
@@ -220,8 +220,8 @@ type HoldMetricsHandler interface {
 	// lives.
 	//
 	// A message that is resumable completes what comes before it: from then on, what the client has is what the exporter
-	// has at the position's instant, to the last digit. What was not told of since bends nowhere up to that instant; where
-	// an untold holder's rate_until has passed by then, it has expired.
+	// has at the position's instant, to the last digit: the scores of those that were not told of again go on along their
+	// lines.
 	//
 	// The stream goes on until the client ends it. To a client that reads slowly less is sent: each message has what has
 	// changed since the last, and nothing waits in a queue. One that takes nothing for 10 s is ended.
