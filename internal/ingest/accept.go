@@ -149,16 +149,9 @@ func judge[E client.Event](s *Service, e endpoint[E], items []item) ([]E, answer
 // publish sends events and waits until they are stored. Otherwise it returns a problem, and the number of events of which
 // it is not known whether they are, or will be: all or none.
 func publish[E client.Event](ctx context.Context, s *Service, e endpoint[E], list []E) (unknown int, p *problem) {
-	x := s.session.Load()
-	ready := s.connected()
-	if ready == nil {
-		ready = x.held()
-	}
-	if gone := s.streams[e.log].get(); ready == nil && errors.Is(gone, jetstream.ErrNoStream) {
-		ready = gone
-	}
-	if ready != nil {
-		return 0, unavailable(1, "not ready: %v; no event of this request was stored, send it again", ready)
+	x, err := s.usable(e.log)
+	if err != nil {
+		return 0, unavailable(1, "not ready: %v; no event of this request was stored, send it again", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.options.AckTimeout)
 	defer cancel()

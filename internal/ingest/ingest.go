@@ -3,6 +3,7 @@
 //	POST /hold, /release, /balance    one kind of event each, into the log of holds
 //	POST /poh                         events of Proof of History, each naming its kind
 //	GET  /healthz, /readyz, /metrics
+//	holdfast.v1.Ingest/Record         all kinds, by gRPC, gRPC-Web or Connect (record.go)
 //
 // A body is one event, an array of events, or a stream of them (body.go). It is read and checked to its end before anything of
 // it is sent; what is refused is listed with reasons, the rest is stored (accept.go). The service publishes under a
@@ -46,7 +47,10 @@ const (
 	releaseTimeout = time.Second
 )
 
-const readTimeout = 30 * time.Second // of a request with its body
+const (
+	readTimeout = 30 * time.Second       // of a request with its body, or of a message of a call
+	reportPause = 250 * time.Millisecond // between reports of health to those who wait for changes
+)
 
 // Options configure a [Service].
 type Options struct {
@@ -129,11 +133,13 @@ type Service struct {
 	log     *slog.Logger
 	server  *service.HTTPServer
 	metrics *metrics
+	records atomic.Int64 // calls of Record that are handled
 	memory  budget
 	conn    atomic.Pointer[nats.Conn] // nil until connected
 	session atomic.Pointer[session]   // nil while no producer's name is claimed
 	streams map[jetstream.Log]*state  // whether they can be written to; the map is fixed
 
+	reported *service.Health // what health said last, for who waits for changes
 	// claim claims a producer's name.
 	claim func(context.Context, *jetstream.Client) (*session, error)
 
@@ -146,7 +152,7 @@ func New(o Options) (*Service, error) {
 	if err := o.complete(); err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
 	}
-	s := &Service{options: o, log: o.Logger.With("component", "ingest"), claim: claimSession, streams: map[jetstream.Log]*state{}}
+	s := &Service{options: o, log: o.Logger.With("component", "ingest"), claim: claimSession, streams: map[jetstream.Log]*state{}, reported: service.NewHealth("ingest")}
 	s.memory.left.Store(o.MaxBuffered)
 	for _, log := range jetstream.Logs() {
 		s.streams[log] = &state{}
@@ -157,8 +163,12 @@ func New(o Options) (*Service, error) {
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
 	}
+	handler, err := s.newCalls(s.handler())
+	if err != nil {
+		return nil, fmt.Errorf("new ingest: %w", err)
+	}
 	s.server, err = service.NewHTTPServer(service.HTTPOptions{
-		Name: "ingest", Listen: o.Listen, ListenFlag: cmp.Or(o.ListenFlag, "--listen"), Handler: s.handler(), Logger: o.Logger, Metrics: s.metrics.http,
+		Name: "ingest", Listen: o.Listen, ListenFlag: cmp.Or(o.ListenFlag, "--listen"), Handler: handler, HTTP2: true, Logger: o.Logger, Metrics: s.metrics.http,
 		ReadTimeout:  readTimeout,
 		WriteTimeout: readTimeout + o.AckTimeout + 10*time.Second,
 		DrainTimeout: httpDrain,
@@ -187,6 +197,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.options.Push.AddTo(group, "ingest", s.metrics.registry, s.log); err != nil {
 		return err
 	}
+	group.Add("ingest health", service.RunFunc(s.report))
 	group.Add("ingest publishing", service.RunFunc(s.publish))
 	group.Add("ingest http", service.RunFunc(s.serve)) // stops first
 	return group.Run(ctx)
@@ -196,6 +207,20 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) serve(ctx context.Context) error {
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(answerGrace, s.setHurry) })()
 	return s.server.Run(ctx)
+}
+
+// report keeps reported up to date until ctx is done.
+func (s *Service) report(ctx context.Context) error {
+	tick := time.NewTicker(reportPause)
+	defer tick.Stop()
+	for {
+		s.reported.Set("ingest", s.Err())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // handler routes requests.

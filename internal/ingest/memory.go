@@ -32,6 +32,12 @@ func (s *share) take(n int64) bool {
 	return true
 }
 
+// give gives back so many bytes of what was taken.
+func (s *share) give(n int64) {
+	s.budget.left.Add(n)
+	s.held -= n
+}
+
 // release gives everything back.
 func (s *share) release() {
 	s.budget.left.Add(s.held)

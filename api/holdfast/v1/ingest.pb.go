@@ -188,8 +188,7 @@ type RecordResponse struct {
 	Accepted uint64 `protobuf:"varint,1,opt,name=accepted,proto3" json:"accepted,omitempty"`
 	// How many were refused: not stored, and never will be.
 	Refused uint64 `protobuf:"varint,2,opt,name=refused,proto3" json:"refused,omitempty"`
-	// How many were sent to the stream and not acknowledged in time: stored or not. These are the last of the received
-	// ones.
+	// How many were sent to the stream and not acknowledged in time: stored or not.
 	Unknown uint64 `protobuf:"varint,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	// Why events were refused, in their order; the first 1,000.
 	Errors []*EventError `protobuf:"bytes,4,rep,name=errors,proto3" json:"errors,omitempty"`

@@ -51,11 +51,14 @@ type IngestClient interface {
 	// The events of one holder, and of one node, keep the order in which they were sent.
 	//
 	// A call that fails has stored some of its events or none. Its details then have a RecordResponse, which says what
-	// became of those that were received; if there is none, it is not known of any. To send events again is safe for
-	// holds and releases with a hold_id, and for balances; others that are stored twice count twice.
+	// became of those that were received: the first `accepted` of those that were not refused are stored, the next
+	// `unknown` may be (in a message of both logs: holds first), the rest is not. If there is none, it is not known of any.
+	// To send events again is safe for holds and releases with a hold_id, and for balances; others that are stored twice
+	// count twice.
 	//
-	// Errors: UNAVAILABLE (NATS does not answer, or more comes than it stores; RetryInfo says when to go on),
-	// RESOURCE_EXHAUSTED (a message or the stream is too large: begin another one).
+	// Errors: UNAVAILABLE (NATS does not answer, more comes than it stores, or the service stops; RetryInfo says when to go
+	// on), RESOURCE_EXHAUSTED (a message is too large, or there are too many calls), DEADLINE_EXCEEDED (no message came
+	// for 30 s).
 	Record(context.Context) *connect.ClientStreamForClient[v1.RecordRequest, v1.RecordResponse]
 }
 
@@ -98,11 +101,14 @@ type IngestHandler interface {
 	// The events of one holder, and of one node, keep the order in which they were sent.
 	//
 	// A call that fails has stored some of its events or none. Its details then have a RecordResponse, which says what
-	// became of those that were received; if there is none, it is not known of any. To send events again is safe for
-	// holds and releases with a hold_id, and for balances; others that are stored twice count twice.
+	// became of those that were received: the first `accepted` of those that were not refused are stored, the next
+	// `unknown` may be (in a message of both logs: holds first), the rest is not. If there is none, it is not known of any.
+	// To send events again is safe for holds and releases with a hold_id, and for balances; others that are stored twice
+	// count twice.
 	//
-	// Errors: UNAVAILABLE (NATS does not answer, or more comes than it stores; RetryInfo says when to go on),
-	// RESOURCE_EXHAUSTED (a message or the stream is too large: begin another one).
+	// Errors: UNAVAILABLE (NATS does not answer, more comes than it stores, or the service stops; RetryInfo says when to go
+	// on), RESOURCE_EXHAUSTED (a message is too large, or there are too many calls), DEADLINE_EXCEEDED (no message came
+	// for 30 s).
 	Record(context.Context, *connect.ClientStream[v1.RecordRequest]) (*connect.Response[v1.RecordResponse], error)
 }
 
