@@ -142,10 +142,12 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
 	}
-	s.handler = beside(remote, newHandler(s.view, s.roster, o.Health, o.Registry, log))
+	remote = admit(remote)
+	s.handler = beside(remote, admit(newHandler(s.view, s.roster, o.Health, o.Registry, log)))
 	s.http, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter", Listen: o.Listen, ListenFlag: cmp.Or(o.ListenFlag, "--listen"), Logger: o.Logger, Metrics: metrics,
 		Handler: s.handler, AllowHosts: o.AllowHosts,
+		ReadTimeout: exporterReadTimeout, WriteTimeout: exporterWriteTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
@@ -156,6 +158,7 @@ func New(o Options) (*Service, error) {
 	s.grpc, err = service.NewHTTPServer(service.HTTPOptions{
 		Name: "exporter-grpc", Listen: o.GRPCListen, ListenFlag: "--grpc-listen", Logger: o.Logger, Metrics: metrics,
 		Handler: remote, HTTP2: true, AllowOrigins: o.AllowOrigins, AllowHosts: o.AllowHosts,
+		ReadTimeout: exporterReadTimeout, WriteTimeout: exporterWriteTimeout,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("exporter: %w", err)
