@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	v1 "github.com/city-chain/holdfast/api/holdfast/v1"
+	"github.com/city-chain/holdfast/api/holdfast/v1/holdfastv1connect"
 	"github.com/city-chain/holdfast/internal/rpc"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -46,6 +48,14 @@ type broadcaster struct {
 	most    int
 	readers atomic.Int64
 }
+
+// uncompressed has what Broadcast sends not be compressed: that would be done anew for each reader.
+var uncompressed = connect.WithConditionalHandlerOptions(func(spec connect.Spec) []connect.HandlerOption {
+	if spec.Procedure != holdfastv1connect.HoldMetricsBroadcastProcedure {
+		return nil
+	}
+	return []connect.HandlerOption{connect.WithCompressMinBytes(math.MaxInt)}
+})
 
 // newBroadcaster registers its metric and returns a broadcaster for at most so many readers at once.
 func newBroadcaster(view *View, most int, registry prometheus.Registerer) (*broadcaster, error) {

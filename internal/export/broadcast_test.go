@@ -342,7 +342,7 @@ func beginBroadcast(conn io.Writer) error {
 	var headers strings.Builder
 	encoder := hpack.NewEncoder(&headers)
 	for _, field := range [][2]string{
-		{":method", "POST"}, {":scheme", "http"}, {":path", holdfastv1connect.HoldMetricsBroadcastProcedure}, {":authority", "x"},
+		{":method", "POST"}, {":scheme", "http"}, {":path", holdfastv1connect.HoldMetricsBroadcastProcedure}, {":authority", "localhost"},
 		{"content-type", "application/grpc"}, {"te", "trailers"},
 	} {
 		if err := encoder.WriteField(hpack.HeaderField{Name: field[0], Value: field[1]}); err != nil {

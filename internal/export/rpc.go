@@ -50,7 +50,7 @@ func newCalls(view *View, o *Options, logger *slog.Logger) (http.Handler, error)
 	if err != nil {
 		return nil, err
 	}
-	path, handler := holdfastv1connect.NewHoldMetricsHandler(&calls{view: view, broadcaster: broadcaster}, h.Options()...)
+	path, handler := holdfastv1connect.NewHoldMetricsHandler(&calls{view: view, broadcaster: broadcaster}, append(h.Options(), uncompressed)...)
 	h.Mount(path, handler, "Broadcast")
 	return h, nil
 }
