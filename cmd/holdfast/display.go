@@ -106,7 +106,7 @@ func (s *screen) redraw(lines []line) error {
 		if i > 0 {
 			b.WriteString("\r\n")
 		}
-		b.WriteString(s.text(l, width) + clearRight)
+		b.WriteString(clearRight + s.text(l, width)) // the other way round, terminals that stay on their last column would clear it
 	}
 	b.WriteString(clearBelow)
 	_, err := s.out.Write(b.Bytes())

@@ -142,6 +142,10 @@ func TestWatchInATerminal(t *testing.T) {
 			t.Errorf("the frame is\n%s", strings.Join(x.frame(), "\n"))
 		}
 	}
+	// With a line as wide as itself, a terminal has its cursor on the last column, of which clearing to the right takes the "…".
+	if all := x.text(); !strings.Contains(all, "…") || strings.Contains(all, "…"+clearRight) {
+		t.Errorf("what is written is cleared: %q", all[max(0, len(all)-200):])
+	}
 	if err := pty.Setsize(x.pty, &pty.Winsize{Cols: 200, Rows: 20}); err != nil {
 		t.Fatal(err)
 	}
