@@ -121,6 +121,10 @@ func upInside(t *testing.T, folder string) {
 			valueIs(`sum(up{job="aggregator"})`, 4), valueIs(`sum(up{job="ingest"})`, 1), valueIs(`sum(up{job="exporter"})`, 1),
 			valueIs(`sum(up)`, 6))
 	})
+	await(t, "Prometheus goes by the rules, has native histograms, and sees nothing amiss", func() error {
+		return errors.Join(valueIs("holdfast:holders:max", holders), valueIs("count(histogram_count(hold_score))", 1),
+			valueIs(`count(ALERTS{alertstate="firing"}) or vector(0)`, 0))
+	})
 	await(t, "the aggregators share the partitions", func() error {
 		return errors.Join(valueIs("sum(holdfast_aggregator_partitions_owned)", jetstream.Partitions),
 			valueIs("max(holdfast_aggregator_partitions_owned)", jetstream.Partitions/4))

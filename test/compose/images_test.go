@@ -54,8 +54,7 @@ func (e *engine) makeImages(t *testing.T, programs string) {
 	prometheus.addProgram("busybox", "/bin/busybox")
 	prometheus.link("/bin/busybox", "/bin/wget")
 	prometheus.folder("/prometheus", 65534)
-	prometheus.load(e, file.Services["prometheus"].Image, `ENTRYPOINT ["/bin/prometheus"]`,
-		`CMD ["--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]`)
+	prometheus.load(e, file.Services["prometheus"].Image, `ENTRYPOINT ["/bin/prometheus"]`)
 
 	dockerfile, err := os.ReadFile(filepath.Join(root, "Dockerfile"))
 	if err != nil {
