@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/testing/protocmp"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -315,14 +314,27 @@ func TestRecordBoundsMemory(t *testing.T) {
 
 func TestIngestReflectsItselfAndItsHealth(t *testing.T) {
 	f := ready(t, nil)
-	for path, body := range map[string]string{"/grpc.health.v1.Health/Check": `{"service":"holdfast.v1.Ingest"}`} {
-		until(t, "health says that it serves", func() bool {
-			return strings.Contains(f.post(path, "application/json", body).body, "SERVING_STATUS_SERVING") || strings.Contains(f.post(path, "application/json", body).body, `"SERVING"`)
-		})
+	until(t, "health says that it serves", func() bool {
+		return strings.Contains(f.post("/grpc.health.v1.Health/Check", "application/json", `{"service":"holdfast.v1.Ingest"}`).body, `"SERVING`)
+	})
+	conn, err := grpc.NewClient(f.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
 	}
-	var none *connect.Error
-	_, err := holdfastv1connect.NewIngestClient(f.http, "http://"+f.Addr()).Record(context.Background()).CloseAndReceive()
-	if errors.As(err, &none) {
-		t.Errorf("a call without messages: %v", err)
+	defer conn.Close()
+	stream, err := reflection.NewServerReflectionClient(conn).ServerReflectionInfo(testContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := &reflection.ServerReflectionRequest{MessageRequest: &reflection.ServerReflectionRequest_ListServices{}}
+	if err := stream.Send(list); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := stream.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if services := answer.GetListServicesResponse().String(); !strings.Contains(services, "holdfast.v1.Ingest") {
+		t.Errorf("reflection lists %s", services)
 	}
 }

@@ -143,6 +143,7 @@ func TestMetricsAreDocumented(t *testing.T) {
 	documented := readMetrics(t)
 	s := startServices(t, 5)
 	post(t, "http://"+s.addresses["exporter"]+"/holdfast.v1.HoldMetrics/Stats", "{}")
+	post(t, "http://"+s.addresses["ingest"]+"/grpc.health.v1.Health/Check", "{}")
 	for _, name := range []string{"exporter", "aggregator", "ingest"} {
 		s.scrape(name) // the first shows itself in the second
 		served := map[string]metric{}
