@@ -22,6 +22,12 @@ type Event struct {
 	// expired. The entry's Revision is that of the deletion, its Value is empty.
 	Deleted bool
 
+	// Latest says that the server had nothing more for the watcher when it sent
+	// this. Then every key's value of before has been delivered, or a later one.
+	// Without that, and behind a gap in the revisions, a value may be missing
+	// whose successor is still to come.
+	Latest bool
+
 	Entry
 }
 
@@ -109,7 +115,7 @@ func (w *Watcher) next(ctx context.Context) (Event, error) {
 		w.last = m.Sequence
 		w.ask = m.Pending == 0
 		delete(w.missing, m.Subject)
-		event := Event{Entry: w.bucket.entry(m), Deleted: isMarker(m)}
+		event := Event{Entry: w.bucket.entry(m), Deleted: isMarker(m), Latest: w.ask}
 		if event.Deleted {
 			event.Value = nil
 		}

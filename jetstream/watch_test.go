@@ -107,6 +107,7 @@ func TestWatchUnderCommits(t *testing.T) {
 	view := make(map[string]uint64)
 	replaced := make(map[int]uint64) // slots that are behind this checkpoint
 	var last, caughtUpAt uint64
+	latest := false
 	for view[jetstream.CheckpointKey(0)] < commits {
 		e, err := w.Next(ctx)
 		if err != nil {
@@ -124,13 +125,16 @@ func TestWatchUnderCommits(t *testing.T) {
 		if e.Revision <= last {
 			t.Fatalf("revision %d after %d", e.Revision, last)
 		}
-		last = e.Revision
+		last, latest = e.Revision, e.Latest
 		view[e.Key] = number(e.Entry)
 		if e.Key == jetstream.CheckpointKey(0) {
 			for i := range slots {
 				if view[jetstream.SlotKey(0, i)] < number(e.Entry) {
 					replaced[i] = number(e.Entry)
 				}
+			}
+			if e.Latest && len(replaced) > 0 {
+				t.Fatalf("nothing more is said to be stored, and slots are behind: %v", replaced)
 			}
 			continue
 		}
@@ -148,6 +152,9 @@ func TestWatchUnderCommits(t *testing.T) {
 	}
 	if caughtUpAt == 0 {
 		t.Error("never caught up")
+	}
+	if !latest {
+		t.Error("the last event is not said to be the latest")
 	}
 	if err := <-done; err != nil {
 		t.Fatal(err)

@@ -41,6 +41,7 @@ type assembly[C any] struct {
 	log        jetstream.Log
 	decode     func(e *jetstream.Entry, before *slot[C]) (*slot[C], error) // before: as it last came; nil: never
 	partitions [events.Partitions]assembled[C]
+	delivered  uint64 // every key's value of this revision has come, or a later one
 }
 
 // assembled is a partition that is being put together.
@@ -61,7 +62,7 @@ type arrival[C any] struct {
 	slot     *slot[C] // nil: see err and gone
 	err      error    // why the value cannot be read
 	gone     bool     // the key was deleted
-	revision uint64
+	withheld uint64   // if it is not in effect: no value of the key that is not has a lower revision, be it one that never came
 }
 
 // place is what a bucket's key stands for.
@@ -87,6 +88,10 @@ var places = func() map[string]place {
 // take takes in one entry. It tells whether a partition has changed, in what is in effect or in its problem; known is
 // false if no partition has such a key.
 func (a *assembly[C]) take(e jetstream.Event) (changed, known bool) {
+	behind := a.delivered + 1
+	if e.Latest || e.Revision == behind {
+		a.delivered = e.Revision
+	}
 	at, known := places[e.Key]
 	if !known {
 		return false, false
@@ -96,7 +101,10 @@ func (a *assembly[C]) take(e jetstream.Event) (changed, known bool) {
 		p.takeCheckpoint(a.log, at.partition, e)
 		return true, true
 	}
-	arrived := arrival[C]{gone: e.Deleted, revision: e.Revision}
+	arrived := arrival[C]{gone: e.Deleted, withheld: min(e.Revision, behind)}
+	if !p.inEffect(at.slot) {
+		arrived.withheld = p.arrived[at.slot].withheld
+	}
 	if !e.Deleted {
 		before := p.arrived[at.slot].slot
 		if before == nil && p.effective != nil {
@@ -215,16 +223,23 @@ func (p *assembled[C]) listed(i int) (*slot[C], error) {
 	return s, nil
 }
 
-// pending returns the lowest revision of what has come and is not in effect, [math.MaxUint64] if all is.
+// pending returns a revision that nothing has a lower one of that has come, or was replaced before it came, and is not in
+// effect; [math.MaxUint64] if all is.
 func (p *assembled[C]) pending() uint64 {
 	lowest := uint64(math.MaxUint64)
 	if p.last > 0 && (p.effective == nil || p.effective.revision != p.last) {
 		lowest = p.last
 	}
 	for i := range p.arrived {
-		if a := &p.arrived[i]; a.revision > 0 && (a.err != nil || p.effective == nil || p.effective.slots[i] != a.slot) {
-			lowest = min(lowest, a.revision)
+		if !p.inEffect(i) {
+			lowest = min(lowest, p.arrived[i].withheld)
 		}
 	}
 	return lowest
+}
+
+// inEffect tells whether a slot is in effect as it last came, or has not come.
+func (p *assembled[C]) inEffect(i int) bool {
+	a := &p.arrived[i]
+	return a.withheld == 0 || a.err == nil && p.effective != nil && p.effective.slots[i] == a.slot
 }

@@ -98,8 +98,8 @@ func replaced(list []jetstream.Event) bool {
 	return false
 }
 
-// A watch that lags sees the first slot of a batch, and then a batch of another partition before the rest of the first,
-// which the next one has replaced. The revision must not pass the slot that is not in effect: it will be, as it is.
+// A watch that lags is shown no value that was replaced before it came. The revision must not pass one that is not in
+// effect, be it one that never came: what its successor leaves as it was has changed at that revision.
 func TestRevisionStopsAtWhatIsNotInEffect(t *testing.T) {
 	policy := state.DefaultPolicy()
 	partition := func(number int) (*state.Partition[events.HoldEvent, *score.Holders], func(sequence uint64, slot int)) {
@@ -117,37 +117,62 @@ func TestRevisionStopsAtWhatIsNotInEffect(t *testing.T) {
 	}
 	five, foldFive := partition(5)
 	six, foldSix := partition(6)
-	foldFive(1, 1)
-	foldFive(2, 2)
-	first := five.Prepare("first").Puts
+	foldFive(1, 3)
+	begin := five.Prepare("begin").Puts // revisions 8 and 9
+	foldFive(2, 1)
 	foldFive(3, 2)
-	second := five.Prepare("second").Puts
+	first := five.Prepare("first").Puts // 10 to 12
 	foldSix(4, 7)
-	other := six.Prepare("other").Puts
+	other := six.Prepare("other").Puts // 13 and 14
+	foldFive(5, 1)
+	foldFive(6, 2)
+	second := five.Prepare("second").Puts // 15 to 17
 
-	f := &follower[*roll]{log: jetstream.Holds, logger: slog.New(slog.DiscardHandler), now: time.Now, report: func(error) {}}
-	a := &assembly[*roll]{log: jetstream.Holds, decode: func(e *jetstream.Entry, before *slot[*roll]) (*slot[*roll], error) {
-		return decodeHolds(e, &policy, before)
-	}}
-	a.begin()
-	for _, step := range []struct {
+	type step struct {
 		put      jetstream.Put
 		revision uint64
+		latest   bool
 		covered  uint64
-	}{
-		{first[0], 10, 0},
-		{other[0], 20, 0},
-		{other[1], 21, 9},
-		{second[0], 25, 9},
-		{second[1], 26, 26},
-	} {
-		a.take(jetstream.Event{Entry: jetstream.Entry{Key: step.put.Key, Value: step.put.Value, Revision: step.revision}})
-		f.publish(a, &policy, time.Unix(3, 0))
-		if got := f.current.Load().covered; got != step.covered {
-			t.Fatalf("with %s of revision %d, all through revision %d is said to be in effect, want %d", step.put.Key, step.revision, got, step.covered)
-		}
 	}
-	if s := f.current.Load().partitions[5].slots[1]; s == nil || s.Content.newest != 10 {
-		t.Errorf("in the end slot 1 is %+v", s)
+	for name, steps := range map[string][]step{
+		"all comes": {
+			{first[0], 10, false, 9}, {first[1], 11, false, 9}, {first[2], 12, false, 12}, {other[0], 13, false, 12}, {other[1], 14, false, 14},
+			{second[0], 15, false, 14}, {second[1], 16, false, 14}, {second[2], 17, true, 17},
+		},
+		"the end of the first batch does not come": {
+			{first[0], 10, false, 9}, {other[0], 13, false, 9}, {other[1], 14, false, 9},
+			{second[0], 15, false, 9}, {second[1], 16, false, 9}, {second[2], 17, true, 17},
+		},
+		"its beginning does not come": {
+			{first[1], 11, false, 9}, {first[2], 12, false, 9}, {other[0], 13, false, 9}, {other[1], 14, false, 9},
+			{second[0], 15, false, 9}, {second[1], 16, false, 9}, {second[2], 17, true, 17},
+		},
+		"nothing of it comes": {
+			{other[0], 13, false, 9}, {other[1], 14, false, 9}, {second[0], 15, false, 9}, {second[1], 16, false, 9}, {second[2], 17, true, 17},
+		},
+		"it is torn, and so is the second": {
+			{first[0], 10, false, 9}, {first[1], 11, true, 9}, {second[0], 15, false, 9}, {second[1], 16, true, 9},
+			{other[0], 17, true, 9}, {other[1], 18, true, 9}, {second[2], 19, true, 19},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &follower[*roll]{log: jetstream.Holds, logger: slog.New(slog.DiscardHandler), now: time.Now, report: func(error) {}}
+			a := &assembly[*roll]{log: jetstream.Holds, decode: func(e *jetstream.Entry, before *slot[*roll]) (*slot[*roll], error) {
+				return decodeHolds(e, &policy, before)
+			}}
+			take := func(s step) {
+				a.take(jetstream.Event{Latest: s.latest, Entry: jetstream.Entry{Key: s.put.Key, Value: s.put.Value, Revision: s.revision}})
+			}
+			take(step{put: begin[0], revision: 8})
+			take(step{put: begin[1], revision: 9, latest: true})
+			a.begin()
+			for _, s := range steps {
+				take(s)
+				f.publish(a, &policy, time.Unix(3, 0))
+				if got := f.current.Load().covered; got != s.covered {
+					t.Fatalf("with %s of revision %d, all through revision %d is said to be in effect, want %d", s.put.Key, s.revision, got, s.covered)
+				}
+			}
+		})
 	}
 }

@@ -201,7 +201,7 @@ func (w *tinyWorld) fold() {
 func (w *tinyWorld) store(puts []jetstream.Put) {
 	for _, put := range puts {
 		w.revision++
-		e := jetstream.Event{Entry: jetstream.Entry{Key: put.Key, Value: put.Value, Revision: w.revision, Time: time.UnixMilli(int64(w.now))}}
+		e := jetstream.Event{Latest: true, Entry: jetstream.Entry{Key: put.Key, Value: put.Value, Revision: w.revision, Time: time.UnixMilli(int64(w.now))}}
 		w.stored[put.Key] = e
 		if changed, _ := w.a.take(e); changed {
 			w.view.holds.publish(w.a, &w.policy, w.made)

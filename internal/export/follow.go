@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
 	"sync/atomic"
 	"time"
 
@@ -186,7 +185,7 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time
 		f.logger.Warn("the policy has changed; the state begins anew", "bucket", f.log.Bucket, "policy", policy.Map())
 		before = nil
 	}
-	next := &folded[C]{policy: policy, created: created, covered: math.MaxUint64}
+	next := &folded[C]{policy: policy, created: created, covered: a.delivered}
 	var anew []int
 	var problems []error
 	withheld := int64(0)
