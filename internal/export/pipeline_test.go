@@ -130,3 +130,32 @@ func TestPipelineSaysWhatIsNotKnown(t *testing.T) {
 		return strings.Contains(strings.Join(got.Problems, " "), "start an aggregator")
 	})
 }
+
+// Without NATS, nothing is known of the workers; that is said at once, and no longer than it is so.
+func TestPipelineWithoutNATS(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	w.store("m.W1", aMember)
+	r := started(t, w, export.Options{})
+	w.stop()
+	var got pipelineAnswer
+	until(t, "the connection is lost", func() bool {
+		got = pipelineAnswer{}
+		r.get("/pipeline", &got)
+		return got.WorkersError != nil && *got.WorkersError == "there is no connection to NATS"
+	})
+	if got.Workers != nil || got.Owners != nil {
+		t.Errorf("without NATS: workers %+v, owners %v", got.Workers, got.Owners)
+	}
+	w.start()
+	until(t, "the connection is back", func() bool {
+		got = pipelineAnswer{}
+		r.get("/pipeline", &got)
+		return got.Ready
+	})
+	until(t, "the workers are known again", func() bool {
+		got = pipelineAnswer{}
+		r.get("/pipeline", &got)
+		return len(got.Workers) == 1 && got.WorkersError == nil
+	})
+}

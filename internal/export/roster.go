@@ -20,7 +20,7 @@ const (
 	rosterPatience = 2 * time.Second
 )
 
-var errNotConnected = errors.New("NATS has not been reached yet")
+var errNotConnected = errors.New("there is no connection to NATS")
 
 // roster reads who serves which partition from the bucket [jetstream.Workers], when somebody asks. It is safe for
 // concurrent use: those who ask at the same time wait for one reading.
@@ -28,17 +28,17 @@ type roster struct {
 	now func() time.Time
 
 	mu     sync.Mutex
-	bucket membership.Loader // nil until there is a connection; guarded by mu, like the next
+	client *jetstream.Client // nil until there is a connection; guarded by mu, like the next
 	last   membership.Roster
 	err    error     // why last is not whole
 	until  time.Time // when the bucket is to be read again
 }
 
-// connect says where the bucket is.
+// connect says by which connection the bucket is reached.
 func (r *roster) connect(client *jetstream.Client) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.bucket, r.until = client.Bucket(jetstream.Workers), time.Time{}
+	r.client, r.until = client, time.Time{}
 }
 
 // survey returns who serves what, as it was a second ago at most. With an error there may still be a part of it; of one
@@ -46,7 +46,8 @@ func (r *roster) connect(client *jetstream.Client) {
 func (r *roster) survey(ctx context.Context) (membership.Roster, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.bucket == nil {
+	if !r.connected() {
+		r.until = time.Time{}
 		return membership.Roster{}, errNotConnected
 	}
 	if r.now().Before(r.until) {
@@ -55,12 +56,15 @@ func (r *roster) survey(ctx context.Context) (membership.Roster, error) {
 	// Whoever waits next is to have the answer even if this one has gone.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rosterPatience)
 	defer cancel()
-	r.last, r.err = membership.Survey(ctx, r.bucket)
+	r.last, r.err = membership.Survey(ctx, r.client.Bucket(jetstream.Workers))
 	keep := rosterFor
-	if errors.Is(r.err, context.DeadlineExceeded) {
+	if errors.Is(r.err, context.DeadlineExceeded) && r.connected() {
 		keep = deniedFor
 		r.err = fmt.Errorf("%w (if NATS has users, the exporter's needs to read the bucket %s)", r.err, jetstream.Workers)
 	}
 	r.until = r.now().Add(keep)
 	return r.last, r.err
 }
+
+// connected tells whether the bucket can be asked for at all.
+func (r *roster) connected() bool { return r.client != nil && r.client.Conn().IsConnected() }
