@@ -2,7 +2,12 @@ package page
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,6 +46,38 @@ func TestReconnects(t *testing.T) {
 		t.Errorf("the banner still says %q", b.text("#banner"))
 	}
 	b.quiet("net::ERR_")
+}
+
+// The exporter takes questions and does not answer: the first that is waited for in vain is enough.
+func TestSaysThatNobodyAnswers(t *testing.T) {
+	needsBrowser(t)
+	w := newWorld(t)
+	w.put(hold("a", time.Hour, 1000*one))
+	var hung atomic.Bool
+	behind := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: w.listen})
+	proxy := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if hung.Load() {
+			<-r.Context().Done()
+			return
+		}
+		behind.ServeHTTP(rw, r)
+	}))
+	t.Cleanup(proxy.Close)
+	b := open(t, 1280, 1000, proxy.URL+"/")
+	b.state("Live")
+
+	hung.Store(true)
+	began := time.Now()
+	b.state("Disconnected")
+	if took := time.Since(began); took > 14*time.Second {
+		t.Errorf("it was said after %v", took)
+	}
+	if banner := b.text("#banner"); !strings.Contains(banner, "does not answer in time") {
+		t.Errorf("the banner says %q", banner)
+	}
+	hung.Store(false)
+	b.state("Live")
+	b.quiet()
 }
 
 // Nobody folds: the page says who is missing, and later how far behind it is.

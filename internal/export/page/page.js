@@ -51,8 +51,8 @@ function lose(error) {
   life.failed++;
   clock.forget();
   if (life.lost) return;
-  // One question that failed may be asked again at once before anything is said.
-  if (life.failed < 2) return;
+  // A question that failed may be asked again at once before anything is said; not one that was waited for in vain.
+  if (life.failed < 2 && error.name !== 'TimeoutError') return;
   Object.assign(life, { lost: true, since: clock.last });
   const reason = error.name === 'TimeoutError' ? 'it does not answer in time' : error instanceof TypeError ? 'it cannot be reached' : error.message;
   tell('lost', 'Disconnected', [`No connection to the exporter: ${reason}. ` + (life.since ? `The numbers are those of ${clockTime(life.since)} and stand still; ` : '') + 'it is tried again and again.']);
