@@ -102,21 +102,8 @@ func replaced(list []jetstream.Event) bool {
 // effect, be it one that never came: what its successor leaves as it was has changed at that revision.
 func TestRevisionStopsAtWhatIsNotInEffect(t *testing.T) {
 	policy := state.DefaultPolicy()
-	partition := func(number int) (*state.Partition[events.HoldEvent, *score.Holders], func(sequence uint64, slot int)) {
-		p := state.NewPartition(state.Holds, &policy, time.Unix(1, 0), number)
-		return p, func(sequence uint64, slot int) {
-			id := ""
-			for i := 0; id == ""; i++ {
-				if other := fmt.Sprint("holder-", i); events.PlaceOf(other) == (events.Place{Partition: number, Slot: slot}) {
-					id = other
-				}
-			}
-			e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: id, End: events.Open}
-			p.Fold(state.Message{Sequence: sequence, Time: time.Unix(2, 0), Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})}, nil)
-		}
-	}
-	five, foldFive := partition(5)
-	six, foldSix := partition(6)
+	five, foldFive := folding(&policy, 5)
+	six, foldSix := folding(&policy, 6)
 	foldFive(1, 3)
 	begin := five.Prepare("begin").Puts // revisions 8 and 9
 	foldFive(2, 1)
@@ -174,5 +161,59 @@ func TestRevisionStopsAtWhatIsNotInEffect(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A watch that is begun anew at a replica that lags sees a checkpoint of before, and then a newer one without all of its slots.
+func TestAPartitionDoesNotGoBack(t *testing.T) {
+	policy := state.DefaultPolicy()
+	five, fold := folding(&policy, 5)
+	var stored []jetstream.Event
+	for i := range 3 {
+		fold(uint64(2*i+1), 1)
+		fold(uint64(2*i+2), 2)
+		for _, put := range five.Prepare(fmt.Sprint(i)).Puts {
+			stored = append(stored, jetstream.Event{Latest: true, Entry: jetstream.Entry{Key: put.Key, Value: put.Value, Revision: uint64(len(stored) + 1)}})
+		}
+	}
+	f := &follower[*roll]{log: jetstream.Holds, logger: slog.New(slog.DiscardHandler), now: time.Now, report: func(error) {}}
+	watch := func(created int64, list ...jetstream.Event) {
+		a := &assembly[*roll]{log: jetstream.Holds, decode: func(e *jetstream.Entry, before *slot[*roll]) (*slot[*roll], error) {
+			return decodeHolds(e, &policy, before)
+		}}
+		for _, e := range list {
+			a.take(e)
+		}
+		a.begin()
+		f.publish(a, &policy, time.Unix(created, 0))
+	}
+	revision := func() uint64 { return f.current.Load().partitions[5].revision }
+	watch(1, stored[3:6]...)
+	watch(1, stored[0], stored[1], stored[2], stored[7], stored[8])
+	if got := revision(); got != 6 {
+		t.Errorf("begun anew, the partition is at revision %d, was at 6", got)
+	}
+	watch(1, stored[6:]...)
+	if got := revision(); got != 9 {
+		t.Errorf("then the partition is at revision %d, want 9", got)
+	}
+	watch(2, stored[0], stored[1], stored[2], stored[7], stored[8])
+	if got := revision(); got != 3 {
+		t.Errorf("in another bucket the partition is at revision %d, want 3", got)
+	}
+}
+
+// folding returns a partition, and what folds an event of a holder of one of its slots.
+func folding(policy *state.Policy, number int) (p *state.Partition[events.HoldEvent, *score.Holders], fold func(sequence uint64, slot int)) {
+	p = state.NewPartition(state.Holds, policy, time.Unix(1, 0), number)
+	return p, func(sequence uint64, slot int) {
+		id := ""
+		for i := 0; id == ""; i++ {
+			if other := fmt.Sprint("holder-", i); events.PlaceOf(other) == (events.Place{Partition: number, Slot: slot}) {
+				id = other
+			}
+		}
+		e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: id, End: events.Open}
+		p.Fold(state.Message{Sequence: sequence, Time: time.Unix(2, 0), Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e})}, nil)
 	}
 }

@@ -177,8 +177,8 @@ func (f *follower[C]) watch(ctx context.Context, client *jetstream.Client, caugh
 	}
 }
 
-// publish makes visible what is in effect. A partition that could not be put together yet stays as the watch before
-// this one had left it, unless it was folded under another policy.
+// publish makes visible what is in effect. A partition that could not be put together yet, or only as it was before that,
+// stays as the watch before this one had left it, unless it was folded under another policy.
 func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time.Time) {
 	before := f.current.Load()
 	if before != nil && *before.policy != *policy {
@@ -203,7 +203,7 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time
 			continue
 		}
 		old := before.partitions[i]
-		if p.effective == nil {
+		if p.effective == nil || p.problem != nil && before.created.Equal(created) && p.effective.revision < old.revision {
 			next.partitions[i] = old
 		} else if c := p.effective.checkpoint; c.Created != old.checkpoint.Created && old.checkpoint.Created != 0 || c.Sequence < old.checkpoint.Sequence {
 			anew = append(anew, i)
