@@ -83,6 +83,7 @@ type follower[C any] struct {
 	withheld atomic.Int64                    // how many partitions are not as they came last
 	restarts atomic.Uint64                   // how many watches had to be begun anew
 	waits    [events.Partitions]wait
+	foreign  error // what was wrong with the stream when it last answered; owned by refresh
 }
 
 // wait is the waiting of a partition's messages for the next checkpoint.
@@ -223,18 +224,26 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time
 	f.report(errors.Join(problems...))
 }
 
-// refresh asks the stream how much it holds. The error is about the stream, not about reaching it.
+// refresh asks the stream how much it holds. The error is about the stream, not about reaching it: while it cannot be
+// reached, it is what it was.
 func (f *follower[C]) refresh(ctx context.Context, client *jetstream.Client) error {
 	asked := f.now()
 	stream, err := client.StreamState(ctx, f.log)
 	switch {
+	case err == nil:
+		f.foreign = f.compare(&stream, asked)
 	case errors.Is(err, jetstream.ErrNoStream):
-		return err
-	case err != nil:
+		f.foreign = err
+	default:
 		f.logger.Debug("the stream did not say how much it holds", "stream", f.log.Stream, "error", err)
-		return nil
 	}
-	f.stream.Store(&stream)
+	return f.foreign
+}
+
+// compare takes in what the stream has answered to a question of some instant. The error says that it is not the one that the
+// state was folded from.
+func (f *follower[C]) compare(stream *jetstream.State, asked time.Time) error {
+	f.stream.Store(stream)
 	current := f.current.Load()
 	if current == nil {
 		return nil
@@ -250,7 +259,7 @@ func (f *follower[C]) refresh(ctx context.Context, client *jetstream.Client) err
 				return fmt.Errorf("%s of bucket %s: %w; the aggregator's log says how to go on", jetstream.CheckpointKey(i), f.log.Bucket, err)
 			}
 		}
-		waiting := lag(&stream, p.checkpoint, i) > 0
+		waiting := lag(stream, p.checkpoint, i) > 0
 		f.waits[i].note(asked, waiting, p.revision)
 		behind = behind || waiting
 	}
