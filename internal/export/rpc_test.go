@@ -566,6 +566,23 @@ func TestCallsOverPlainHTTP(t *testing.T) {
 	}
 }
 
+// A holder that expires behind the last instant there is never does: no message has an instant that protobuf's JSON refuses.
+func TestCallsAboutTheEndOfTime(t *testing.T) {
+	t.Parallel()
+	w := declared(t, func(p *state.Policy) { p.Score.TTL = 60_000 })
+	e := hold("a", 0, 0, 1)
+	e.End = events.MaxTime
+	w.put(e)
+	w.flush()
+	r := calling(t, w, export.Options{})
+	for call, body := range map[string]string{"TopN": `{}`, "Holder": `{"holderId": "a"}`} {
+		status, answer := r.post(r.url, "/holdfast.v1.HoldMetrics/"+call, "application/json", body)
+		if status != 200 || !strings.Contains(answer, `"9999-12-31T23:59:59.999Z"`) {
+			t.Errorf("%s: %d %s", call, status, answer)
+		}
+	}
+}
+
 // What is small on the way in and large once it is decompressed is not taken either.
 func TestCallsThatAreCompressed(t *testing.T) {
 	t.Parallel()

@@ -163,7 +163,8 @@ func (h *Holder) Unfinished(t events.Time) []OpenHold {
 	return list
 }
 
-// expiry returns the last instant at which the holder counts; Open = it does not expire.
+// expiry returns the last instant at which the holder counts; Open = it does not expire, since an instant behind
+// MaxTime never comes.
 func (h *Holder) expiry(p *Policy) events.Time {
 	if p.TTL == 0 {
 		return events.Open
@@ -179,7 +180,10 @@ func (h *Holder) expiry(p *Policy) events.Time {
 			return events.Open
 		}
 	}
-	return latest + p.TTL
+	if expiry := latest + p.TTL; expiry < events.MaxTime {
+		return expiry
+	}
+	return events.Open
 }
 
 // find returns the index of the entry with that id, or -1.
