@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -94,5 +95,53 @@ func TestDashboardQueries(t *testing.T) {
 	}
 	if output, err := promtool(t, "check", "rules", file); err != nil {
 		t.Errorf("%v\n%s", err, output)
+	}
+}
+
+// What is of the state is shown by every exporter: whatever asks for it takes it once, of many.
+func TestStateIsTakenOnce(t *testing.T) {
+	text, err := os.ReadFile(below("docs/metrics.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(text), "\n## Of the state, by the exporter\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	ofState := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| `([^`]+)`").FindAllStringSubmatch(section, -1) {
+		for _, ending := range []string{"", "_bucket", "_count", "_sum"} {
+			ofState[row[1]+ending] = true
+		}
+	}
+	if !ofState["hold_score"] {
+		t.Fatal("docs/metrics.md has no table of the state's metrics")
+	}
+	board, err := ReadDashboard(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	queries := board.Queries()
+	for _, g := range groups(t) {
+		for _, r := range g.Rules {
+			queries[r.Alert+r.Record] = []string{r.Expr}
+		}
+	}
+	once := regexp.MustCompile(`\bmax\b|\binstance\b`)
+	asked := 0
+	for where, list := range queries {
+		for _, expr := range list {
+			selectors, _ := Names(expr)
+			for _, s := range selectors {
+				if !ofState[s.Metric] {
+					continue
+				}
+				asked++
+				if !once.MatchString(expr) {
+					t.Errorf("%s: %s counts %s once for each exporter", where, expr, s.Metric)
+				}
+			}
+		}
+	}
+	if asked == 0 {
+		t.Error("nothing asks for the state")
 	}
 }
