@@ -31,8 +31,13 @@ type removal struct {
 	stored   time.Time
 }
 
-// keepRemovals is how long it is known who was removed.
-const keepRemovals = 10 * time.Minute
+const (
+	// keepRemovals is how long it is known who was removed.
+	keepRemovals = 10 * time.Minute
+	// removalsKept is of how many of a slot it is known at most, unless more were there at once: holders that come and expire
+	// must not fill the memory.
+	removalsKept = 256
+)
 
 // newRoll returns the holders of a slot that was stored at a revision, before being the slot as it was the last time that
 // it was seen; nil: it is seen for the first time.
@@ -63,8 +68,8 @@ func newRoll(t *score.Table, revision uint64, stored time.Time, before *roll) *r
 			r.changed[i] = before.changed[j]
 		}
 	}
-	old := 0
-	for old < len(r.removed) && stored.Sub(r.removed[old].stored) > keepRemovals {
+	old, most := 0, max(removalsKept, before.Len())
+	for old < len(r.removed) && (stored.Sub(r.removed[old].stored) > keepRemovals || len(r.removed)-old > most) {
 		r.complete = r.removed[old].revision
 		old++
 	}

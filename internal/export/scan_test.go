@@ -334,3 +334,31 @@ func TestRemovalsAreForgotten(t *testing.T) {
 		t.Errorf("later: removed %v, complete after %d", r.removed, r.complete)
 	}
 }
+
+// However many come and expire, those who are known to be gone are not many more than those who were there at once.
+func TestRemovalsAreBounded(t *testing.T) {
+	const come, rounds = 100, 60
+	p := state.DefaultPolicy()
+	p.Score.TTL = 1
+	hs := score.NewHolders(&p.Score)
+	var late []score.Late
+	var r *roll
+	for i := range events.Time(rounds) {
+		clock := minute + 10*i
+		hs.Advance(clock, &late)
+		for j := range come {
+			e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: fmt.Sprint("h-", i, "-", j), End: clock, Weight: events.Weight{Lo: 1}}
+			if _, err := hs.Apply(&e, events.Position{Clock: clock}, &late); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reader := wire.NewReader(string(hs.Append(nil)))
+		r = newRoll(score.DecodeTable(&p.Score, &reader), uint64(i)+1, time.UnixMilli(int64(clock)), r)
+	}
+	if len(r.removed) != removalsKept {
+		t.Errorf("%d are known to be gone, want %d", len(r.removed), removalsKept)
+	}
+	if want := uint64(rounds - removalsKept/come); r.complete != want {
+		t.Errorf("what was removed is known completely after revision %d, want %d", r.complete, want)
+	}
+}
