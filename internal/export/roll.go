@@ -52,7 +52,7 @@ func newRoll(t *score.Table, revision uint64, stored time.Time, before *roll) *r
 		}
 		return r
 	}
-	r.complete, r.removed = before.complete, slices.Clone(before.removed)
+	var gone []removal // in the order of their ids
 	i := 0
 	for j := range before.Len() {
 		id := before.ID(j)
@@ -62,12 +62,16 @@ func newRoll(t *score.Table, revision uint64, stored time.Time, before *roll) *r
 		switch {
 		case (i == t.Len() || t.ID(i) != id) && !before.Counts(j, 0): // it has never held anything
 		case i == t.Len() || t.ID(i) != id:
-			r.removed = slices.DeleteFunc(r.removed, func(gone removal) bool { return gone.id == id })
-			r.removed = append(r.removed, removal{strings.Clone(id), revision, stored})
+			gone = append(gone, removal{strings.Clone(id), revision, stored})
 		case t.Encoding(i) == before.Encoding(j):
 			r.changed[i] = before.changed[j]
 		}
 	}
+	r.complete = before.complete
+	r.removed = append(slices.DeleteFunc(slices.Clone(before.removed), func(earlier removal) bool {
+		_, again := slices.BinarySearchFunc(gone, earlier.id, func(g removal, id string) int { return strings.Compare(g.id, id) })
+		return again
+	}), gone...)
 	old, most := 0, max(removalsKept, before.Len())
 	for old < len(r.removed) && (stored.Sub(r.removed[old].stored) > keepRemovals || len(r.removed)-old > most) {
 		r.complete = r.removed[old].revision

@@ -325,12 +325,20 @@ func TestRemovalsAreForgotten(t *testing.T) {
 	if len(r.removed) != 1 || r.removed[0].id != "a" || r.complete != 0 {
 		t.Fatalf("removed %v, complete after %d", r.removed, r.complete)
 	}
-	store(13*minute, 3)
+	if _, err := hs.Apply(&e, events.Position{Clock: 4 * minute}, &late); err != nil {
+		t.Fatal(err)
+	}
+	store(4*minute, 3)
+	store(6*minute, 4)
+	if len(r.removed) != 1 || r.removed[0].revision != 4 || r.complete != 0 {
+		t.Errorf("removed again: removed %v, complete after %d", r.removed, r.complete)
+	}
+	store(16*minute, 5)
 	if len(r.removed) != 1 || r.complete != 0 {
 		t.Errorf("ten minutes later: removed %v, complete after %d", r.removed, r.complete)
 	}
-	store(13*minute+1, 4)
-	if len(r.removed) != 0 || r.complete != 2 {
+	store(16*minute+1, 6)
+	if len(r.removed) != 0 || r.complete != 4 {
 		t.Errorf("later: removed %v, complete after %d", r.removed, r.complete)
 	}
 }
