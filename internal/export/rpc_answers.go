@@ -105,10 +105,10 @@ func statsMessage(s *Snapshot, t *Totals) *v1.StatsResponse {
 }
 
 func logMessage(l *Log) *v1.Log {
-	m := &v1.Log{Stream: l.Stream, Revision: l.Revision, Age: durationpb.New(l.Age), Withheld: uint64(l.Withheld)}
+	m := &v1.Log{Stream: l.Stream, Revision: l.Revision, Age: durationpb.New(l.Age), Behind: durationpb.New(l.Behind), Withheld: uint64(l.Withheld)}
 	var total uint64
 	for i, p := range l.Partitions {
-		part := &v1.Partition{Partition: uint32(i), Sequence: p.Sequence, Messages: p.Messages, Flushes: p.Flushes}
+		part := &v1.Partition{Partition: uint32(i), Sequence: p.Sequence, Messages: p.Messages, Flushes: p.Flushes, Behind: durationpb.New(p.Behind)}
 		if p.Clock != 0 {
 			part.Clock = timestamp(p.Clock)
 		}

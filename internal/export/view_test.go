@@ -8,6 +8,7 @@ import (
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
+	v1 "github.com/city-chain/holdfast/api/holdfast/v1"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
@@ -407,7 +408,7 @@ func TestLagAndAge(t *testing.T) {
 	const start = t0 + 1_000_000
 	var exporterClock clock
 	exporterClock.set(start)
-	r := started(t, w, export.Options{Conn: w.client.Conn(), Now: exporterClock.now})
+	r := started(t, w, export.Options{Conn: w.client.Conn(), Now: exporterClock.now, GRPCListen: "127.0.0.1:0"})
 	number := events.PlaceOf("a").Partition
 	lag := func() (known bool, lag uint64, behind float64) {
 		var stats statsAnswer
@@ -441,6 +442,13 @@ func TestLagAndAge(t *testing.T) {
 		if _, body := r.do("GET", "/metrics"); !strings.Contains(string(body), want+"\n") {
 			t.Errorf("the metrics lack %s", want)
 		}
+	}
+	called, err := clients(t, r)[0].stats(t.Context(), &v1.StatsRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := called.Logs[0]; l.Behind.AsDuration() != time.Hour || l.Partitions[number].Behind.AsDuration() != time.Hour {
+		t.Errorf("by gRPC, it is behind for %v", l.Behind)
 	}
 	if err := r.Health().Err(); err != nil {
 		t.Errorf("what is known cannot be asked for: %v", err)

@@ -395,7 +395,11 @@ type Log struct {
 	// known yet.
 	Lag *uint64 `protobuf:"varint,5,opt,name=lag,proto3,oneof" json:"lag,omitempty"`
 	// All partitions, in their order.
-	Partitions    []*Partition `protobuf:"bytes,6,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	Partitions []*Partition `protobuf:"bytes,6,rep,name=partitions,proto3" json:"partitions,omitempty"`
+	// For how long messages have waited without a newer checkpoint coming into effect, the longest of the partitions', as
+	// far as this exporter has seen: a few seconds while the fold keeps going, and ever more if it stands still. Zero: none
+	// wait.
+	Behind        *durationpb.Duration `protobuf:"bytes,7,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -472,6 +476,13 @@ func (x *Log) GetPartitions() []*Partition {
 	return nil
 }
 
+func (x *Log) GetBehind() *durationpb.Duration {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
+}
+
 // Partition is how far a partition of a log is folded.
 type Partition struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -488,7 +499,9 @@ type Partition struct {
 	// When the checkpoint was stored, by the server's clock; left out: there is none.
 	Checkpoint *timestamppb.Timestamp `protobuf:"bytes,6,opt,name=checkpoint,proto3" json:"checkpoint,omitempty"`
 	// How many checkpoints there have been.
-	Flushes       uint64 `protobuf:"varint,7,opt,name=flushes,proto3" json:"flushes,omitempty"`
+	Flushes uint64 `protobuf:"varint,7,opt,name=flushes,proto3" json:"flushes,omitempty"`
+	// For how long messages have waited without a newer checkpoint coming into effect; zero: none wait.
+	Behind        *durationpb.Duration `protobuf:"bytes,8,opt,name=behind,proto3" json:"behind,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -570,6 +583,13 @@ func (x *Partition) GetFlushes() uint64 {
 		return x.Flushes
 	}
 	return 0
+}
+
+func (x *Partition) GetBehind() *durationpb.Duration {
+	if x != nil {
+		return x.Behind
+	}
+	return nil
 }
 
 // TopNRequest asks for a page of the ranking at an instant.
@@ -2267,7 +2287,7 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\x1a:\n" +
 	"\fRefusedEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\xd9\x01\n" +
+	"\x05value\x18\x02 \x01(\x04R\x05value:\x028\x01\"\x8c\x02\n" +
 	"\x03Log\x12\x16\n" +
 	"\x06stream\x18\x01 \x01(\tR\x06stream\x12\x1a\n" +
 	"\brevision\x18\x02 \x01(\x04R\brevision\x12+\n" +
@@ -2276,8 +2296,9 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"\x03lag\x18\x05 \x01(\x04H\x00R\x03lag\x88\x01\x01\x126\n" +
 	"\n" +
 	"partitions\x18\x06 \x03(\v2\x16.holdfast.v1.PartitionR\n" +
-	"partitionsB\x06\n" +
-	"\x04_lag\"\x88\x02\n" +
+	"partitions\x121\n" +
+	"\x06behind\x18\a \x01(\v2\x19.google.protobuf.DurationR\x06behindB\x06\n" +
+	"\x04_lag\"\xbb\x02\n" +
 	"\tPartition\x12\x1c\n" +
 	"\tpartition\x18\x01 \x01(\rR\tpartition\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x120\n" +
@@ -2287,7 +2308,8 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"\n" +
 	"checkpoint\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"checkpoint\x12\x18\n" +
-	"\aflushes\x18\a \x01(\x04R\aflushesB\x06\n" +
+	"\aflushes\x18\a \x01(\x04R\aflushes\x121\n" +
+	"\x06behind\x18\b \x01(\v2\x19.google.protobuf.DurationR\x06behindB\x06\n" +
 	"\x04_lag\"f\n" +
 	"\vTopNRequest\x12\f\n" +
 	"\x01n\x18\x01 \x01(\x05R\x01n\x12*\n" +
@@ -2479,65 +2501,67 @@ var file_holdfast_v1_hold_metrics_proto_depIdxs = []int32{
 	3,  // 6: holdfast.v1.StatsResponse.logs:type_name -> holdfast.v1.Log
 	30, // 7: holdfast.v1.Log.age:type_name -> google.protobuf.Duration
 	4,  // 8: holdfast.v1.Log.partitions:type_name -> holdfast.v1.Partition
-	29, // 9: holdfast.v1.Partition.clock:type_name -> google.protobuf.Timestamp
-	29, // 10: holdfast.v1.Partition.checkpoint:type_name -> google.protobuf.Timestamp
-	29, // 11: holdfast.v1.TopNRequest.at:type_name -> google.protobuf.Timestamp
-	29, // 12: holdfast.v1.TopNResponse.at:type_name -> google.protobuf.Timestamp
-	0,  // 13: holdfast.v1.TopNResponse.holders:type_name -> holdfast.v1.Holder
-	29, // 14: holdfast.v1.HolderRequest.at:type_name -> google.protobuf.Timestamp
-	29, // 15: holdfast.v1.HolderResponse.at:type_name -> google.protobuf.Timestamp
-	0,  // 16: holdfast.v1.HolderResponse.holder:type_name -> holdfast.v1.Holder
-	0,  // 17: holdfast.v1.HolderResponse.around:type_name -> holdfast.v1.Holder
-	9,  // 18: holdfast.v1.HolderResponse.unfinished:type_name -> holdfast.v1.UnfinishedHold
-	10, // 19: holdfast.v1.HolderResponse.windows:type_name -> holdfast.v1.Window
-	11, // 20: holdfast.v1.HolderResponse.line:type_name -> holdfast.v1.Point
-	29, // 21: holdfast.v1.HolderResponse.expires:type_name -> google.protobuf.Timestamp
-	29, // 22: holdfast.v1.HolderResponse.last_event:type_name -> google.protobuf.Timestamp
-	29, // 23: holdfast.v1.HolderResponse.known_since:type_name -> google.protobuf.Timestamp
-	29, // 24: holdfast.v1.UnfinishedHold.start:type_name -> google.protobuf.Timestamp
-	29, // 25: holdfast.v1.UnfinishedHold.end:type_name -> google.protobuf.Timestamp
-	30, // 26: holdfast.v1.Window.length:type_name -> google.protobuf.Duration
-	29, // 27: holdfast.v1.Window.known_since:type_name -> google.protobuf.Timestamp
-	29, // 28: holdfast.v1.Point.at:type_name -> google.protobuf.Timestamp
-	29, // 29: holdfast.v1.Position.at:type_name -> google.protobuf.Timestamp
-	29, // 30: holdfast.v1.Position.bucket:type_name -> google.protobuf.Timestamp
-	30, // 31: holdfast.v1.BroadcastRequest.interval:type_name -> google.protobuf.Duration
-	12, // 32: holdfast.v1.BroadcastRequest.resume:type_name -> holdfast.v1.Position
-	14, // 33: holdfast.v1.BroadcastRequest.ids:type_name -> holdfast.v1.HolderIds
-	12, // 34: holdfast.v1.BroadcastResponse.position:type_name -> holdfast.v1.Position
-	16, // 35: holdfast.v1.BroadcastResponse.snapshot_begin:type_name -> holdfast.v1.SnapshotBegin
-	17, // 36: holdfast.v1.BroadcastResponse.snapshot:type_name -> holdfast.v1.HolderList
-	18, // 37: holdfast.v1.BroadcastResponse.snapshot_end:type_name -> holdfast.v1.SnapshotEnd
-	19, // 38: holdfast.v1.BroadcastResponse.changes:type_name -> holdfast.v1.Changes
-	0,  // 39: holdfast.v1.HolderList.holders:type_name -> holdfast.v1.Holder
-	0,  // 40: holdfast.v1.Changes.changed:type_name -> holdfast.v1.Holder
-	24, // 41: holdfast.v1.PohStatsResponse.issued_success:type_name -> holdfast.v1.Latencies
-	24, // 42: holdfast.v1.PohStatsResponse.issued_failure:type_name -> holdfast.v1.Latencies
-	24, // 43: holdfast.v1.PohStatsResponse.verified_success:type_name -> holdfast.v1.Latencies
-	24, // 44: holdfast.v1.PohStatsResponse.verified_failure:type_name -> holdfast.v1.Latencies
-	22, // 45: holdfast.v1.PohStatsResponse.http:type_name -> holdfast.v1.HttpSeries
-	23, // 46: holdfast.v1.PohStatsResponse.grpc:type_name -> holdfast.v1.GrpcSeries
-	24, // 47: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
-	24, // 48: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
-	25, // 49: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
-	26, // 50: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
-	30, // 51: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
-	30, // 52: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
-	1,  // 53: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
-	5,  // 54: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
-	7,  // 55: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
-	13, // 56: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
-	20, // 57: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
-	2,  // 58: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
-	6,  // 59: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
-	8,  // 60: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
-	15, // 61: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
-	21, // 62: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
-	58, // [58:63] is the sub-list for method output_type
-	53, // [53:58] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	30, // 9: holdfast.v1.Log.behind:type_name -> google.protobuf.Duration
+	29, // 10: holdfast.v1.Partition.clock:type_name -> google.protobuf.Timestamp
+	29, // 11: holdfast.v1.Partition.checkpoint:type_name -> google.protobuf.Timestamp
+	30, // 12: holdfast.v1.Partition.behind:type_name -> google.protobuf.Duration
+	29, // 13: holdfast.v1.TopNRequest.at:type_name -> google.protobuf.Timestamp
+	29, // 14: holdfast.v1.TopNResponse.at:type_name -> google.protobuf.Timestamp
+	0,  // 15: holdfast.v1.TopNResponse.holders:type_name -> holdfast.v1.Holder
+	29, // 16: holdfast.v1.HolderRequest.at:type_name -> google.protobuf.Timestamp
+	29, // 17: holdfast.v1.HolderResponse.at:type_name -> google.protobuf.Timestamp
+	0,  // 18: holdfast.v1.HolderResponse.holder:type_name -> holdfast.v1.Holder
+	0,  // 19: holdfast.v1.HolderResponse.around:type_name -> holdfast.v1.Holder
+	9,  // 20: holdfast.v1.HolderResponse.unfinished:type_name -> holdfast.v1.UnfinishedHold
+	10, // 21: holdfast.v1.HolderResponse.windows:type_name -> holdfast.v1.Window
+	11, // 22: holdfast.v1.HolderResponse.line:type_name -> holdfast.v1.Point
+	29, // 23: holdfast.v1.HolderResponse.expires:type_name -> google.protobuf.Timestamp
+	29, // 24: holdfast.v1.HolderResponse.last_event:type_name -> google.protobuf.Timestamp
+	29, // 25: holdfast.v1.HolderResponse.known_since:type_name -> google.protobuf.Timestamp
+	29, // 26: holdfast.v1.UnfinishedHold.start:type_name -> google.protobuf.Timestamp
+	29, // 27: holdfast.v1.UnfinishedHold.end:type_name -> google.protobuf.Timestamp
+	30, // 28: holdfast.v1.Window.length:type_name -> google.protobuf.Duration
+	29, // 29: holdfast.v1.Window.known_since:type_name -> google.protobuf.Timestamp
+	29, // 30: holdfast.v1.Point.at:type_name -> google.protobuf.Timestamp
+	29, // 31: holdfast.v1.Position.at:type_name -> google.protobuf.Timestamp
+	29, // 32: holdfast.v1.Position.bucket:type_name -> google.protobuf.Timestamp
+	30, // 33: holdfast.v1.BroadcastRequest.interval:type_name -> google.protobuf.Duration
+	12, // 34: holdfast.v1.BroadcastRequest.resume:type_name -> holdfast.v1.Position
+	14, // 35: holdfast.v1.BroadcastRequest.ids:type_name -> holdfast.v1.HolderIds
+	12, // 36: holdfast.v1.BroadcastResponse.position:type_name -> holdfast.v1.Position
+	16, // 37: holdfast.v1.BroadcastResponse.snapshot_begin:type_name -> holdfast.v1.SnapshotBegin
+	17, // 38: holdfast.v1.BroadcastResponse.snapshot:type_name -> holdfast.v1.HolderList
+	18, // 39: holdfast.v1.BroadcastResponse.snapshot_end:type_name -> holdfast.v1.SnapshotEnd
+	19, // 40: holdfast.v1.BroadcastResponse.changes:type_name -> holdfast.v1.Changes
+	0,  // 41: holdfast.v1.HolderList.holders:type_name -> holdfast.v1.Holder
+	0,  // 42: holdfast.v1.Changes.changed:type_name -> holdfast.v1.Holder
+	24, // 43: holdfast.v1.PohStatsResponse.issued_success:type_name -> holdfast.v1.Latencies
+	24, // 44: holdfast.v1.PohStatsResponse.issued_failure:type_name -> holdfast.v1.Latencies
+	24, // 45: holdfast.v1.PohStatsResponse.verified_success:type_name -> holdfast.v1.Latencies
+	24, // 46: holdfast.v1.PohStatsResponse.verified_failure:type_name -> holdfast.v1.Latencies
+	22, // 47: holdfast.v1.PohStatsResponse.http:type_name -> holdfast.v1.HttpSeries
+	23, // 48: holdfast.v1.PohStatsResponse.grpc:type_name -> holdfast.v1.GrpcSeries
+	24, // 49: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
+	24, // 50: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
+	25, // 51: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
+	26, // 52: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
+	30, // 53: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
+	30, // 54: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
+	1,  // 55: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
+	5,  // 56: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
+	7,  // 57: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
+	13, // 58: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
+	20, // 59: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
+	2,  // 60: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
+	6,  // 61: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
+	8,  // 62: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
+	15, // 63: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
+	21, // 64: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
+	60, // [60:65] is the sub-list for method output_type
+	55, // [55:60] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_hold_metrics_proto_init() }
