@@ -120,10 +120,20 @@ func (s *Service) Record(ctx context.Context, stream *connect.ClientStream[v1.Re
 	return connect.NewResponse(r.answer), nil
 }
 
-// receive waits for the next message, until readTimeout or the service stops.
+// receive waits for the next message, until readTimeout or the service stops. When it returns, nothing uses control any more: once
+// the handler has returned, that would be a use of what HTTP/2 has taken apart.
 func receive(ctx context.Context, stream *connect.ClientStream[v1.RecordRequest], control *http.ResponseController) bool {
 	_ = control.SetReadDeadline(time.Now().Add(readTimeout))
-	defer context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Unix(1, 0)) })()
+	interrupted := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		_ = control.SetReadDeadline(time.Unix(1, 0))
+	})
+	defer func() {
+		if !stop() {
+			<-interrupted
+		}
+	}()
 	return stream.Receive()
 }
 

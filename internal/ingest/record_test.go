@@ -1,10 +1,12 @@
 package ingest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -291,6 +293,41 @@ func TestRecordThatBreaks(t *testing.T) {
 	_, err = finish(t, stopped)
 	if got := told(t, err); status.Code(err) != 14 || got.Accepted != 1 || got.Unknown != 0 {
 		t.Errorf("after the service has stopped: %v, %v", err, got)
+	}
+}
+
+// Clients that cancel their calls as soon as these have begun, or while they send, take nothing down with them.
+func TestRecordThatIsCancelled(t *testing.T) {
+	f := ready(t, nil)
+	conn, err := grpc.NewClient(f.Addr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	var callers sync.WaitGroup
+	for range 8 {
+		callers.Go(func() {
+			for i := range 100 {
+				ctx, cancel := context.WithCancel(testContext(t))
+				stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true}, holdfastv1connect.IngestRecordProcedure)
+				if err == nil && i%2 == 0 {
+					err = stream.SendMsg(&v1.RecordRequest{Events: []*v1.Event{{}}})
+				}
+				if err != nil {
+					t.Error(err)
+				}
+				cancel()
+			}
+		})
+	}
+	callers.Wait()
+	until(t, "no call is left", func() bool { return f.records.Load() == 0 })
+	stream := caller(t, f)
+	if err := stream.SendMsg(&v1.RecordRequest{Events: []*v1.Event{holdOf("h")}}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := finish(t, stream); err != nil || got.Accepted != 1 {
+		t.Errorf("a call after them: %v, %v", got, err)
 	}
 }
 
