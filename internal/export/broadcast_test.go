@@ -278,15 +278,18 @@ func TestBroadcastEndsWhoTakesNothing(t *testing.T) {
 	}
 	w.put(list...)
 	w.flush()
-	r := calling(t, w, export.Options{WriteLimit: 300 * time.Millisecond})
-	lazy := listen(t, dial(t, r), &v1.BroadcastRequest{Interval: quickly})
+	r := calling(t, w, export.Options{WriteLimit: time.Second}) // long enough for a reader that reads on a busy machine
+	// Were its window not fixed, grpc-go would make it larger as fast as data come, until all of them have room in it.
+	lazy := listen(t, dial(t, r, grpc.WithStaticStreamWindowSize(64<<10)), &v1.BroadcastRequest{Interval: quickly})
+	if _, err := lazy.stream.Header(); err != nil {
+		t.Fatal(err)
+	}
 	silent := silentReader(t, r.GRPCAddr())
-	until(t, "two readers", func() bool { return r.readers() == 2 })
-	until(t, "both are gone", func() bool { return r.readers() == 0 })
-	lazy.fails(connect.CodeResourceExhausted)
 	if code := silent(); code != http2.ErrCodeEnhanceYourCalm {
 		t.Errorf("the silent reader's stream was reset with %v", code)
 	}
+	until(t, "both are gone", func() bool { return r.readers() == 0 }) // before the lazy one takes anything
+	lazy.fails(connect.CodeResourceExhausted)
 	eager := listen(t, dial(t, r), &v1.BroadcastRequest{Interval: quickly})
 	for range 5 {
 		eager.next()

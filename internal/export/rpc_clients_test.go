@@ -54,9 +54,9 @@ func clients(t *testing.T, r *running) []client {
 }
 
 // dial connects by grpc-go.
-func dial(t *testing.T, r *running) *grpc.ClientConn {
+func dial(t *testing.T, r *running, options ...grpc.DialOption) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient(r.GRPCAddr(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(r.GRPCAddr(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		t.Fatal(err)
 	}
