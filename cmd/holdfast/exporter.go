@@ -10,6 +10,9 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"github.com/city-chain/holdfast/internal/export"
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // exporter is the exporter to ask.
@@ -21,6 +24,25 @@ type exporter struct {
 // instantFlag is the instant to ask for.
 type instantFlag struct {
 	At string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME"`
+}
+
+// Validate is called when the flags are parsed.
+func (f instantFlag) Validate() error {
+	if f.At == "" {
+		return nil
+	}
+	if _, err := events.ParseTime(f.At); err != nil {
+		return fmt.Errorf("--at: %w", err)
+	}
+	return nil
+}
+
+// validateN checks a number of lines to ask for.
+func validateN(n int) error {
+	if n < 1 || n > export.MaxTop {
+		return fmt.Errorf("--n=%d: it is 1 to %d", n, export.MaxTop)
+	}
+	return nil
 }
 
 // query adds the instant to a question's parameters.

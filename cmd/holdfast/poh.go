@@ -14,6 +14,9 @@ type proofs struct {
 	exporter
 }
 
+// Validate is called when the flags are parsed.
+func (p proofs) Validate() error { return validateN(p.N) }
+
 func (p *proofs) run(ctx context.Context, s *session) error {
 	var a nodesAnswer
 	return p.show(ctx, s, "/poh", url.Values{"n": {strconv.Itoa(p.N)}}, &a, func() []line { return nodesLines(&a) })

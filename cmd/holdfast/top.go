@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -22,7 +23,7 @@ func (t top) Validate() error {
 	if t.Interval < 100*time.Millisecond {
 		return fmt.Errorf("--interval=%s: it is 100ms or more", t.Interval)
 	}
-	return nil
+	return errors.Join(validateN(t.N), t.instantFlag.Validate())
 }
 
 func (t *top) run(ctx context.Context, s *session) error {
