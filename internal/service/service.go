@@ -35,6 +35,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 )
 
 // Exit codes of every Holdfast command.
@@ -42,12 +43,16 @@ const (
 	ExitOK          = 0   // did what was asked, or drained after a signal
 	ExitFailure     = 1   // could not do it
 	ExitUsage       = 2   // flags, environment or configuration file are wrong; nothing was started
-	ExitInterrupted = 130 // a second signal cut the draining short (128 + SIGINT, as shells count)
+	ExitInterrupted = 130 // a later signal cut the draining short (128 + SIGINT, as shells count)
 )
+
+// sameSignal is for how long after a signal another one is taken for the same.
+const sameSignal = time.Second
 
 // Main runs a command until it returns, and gives back its exit code for os.Exit. The first SIGINT or SIGTERM (on
 // Windows: Ctrl-C, Ctrl-Break, or the console closing) cancels ctx, whose [context.Cause] then names the signal; run is
-// expected to drain and return. A second one ends the process at once with [ExitInterrupted].
+// expected to drain and return. A later one ends the process at once with [ExitInterrupted]; but what comes within a second of the
+// first is the same: timeout(1), for one, signals the process and then the group that it is in.
 func Main(run func(ctx context.Context, args []string, stdout, stderr io.Writer) int) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
@@ -63,8 +68,11 @@ func Main(run func(ctx context.Context, args []string, stdout, stderr io.Writer)
 		case <-ctx.Done():
 			return
 		}
-		<-signals
-		os.Exit(ExitInterrupted)
+		for first := time.Now(); ; {
+			if <-signals; time.Since(first) > sameSignal {
+				os.Exit(ExitInterrupted)
+			}
+		}
 	}()
 	return run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 }

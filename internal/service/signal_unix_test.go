@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -28,17 +29,51 @@ func TestFirstSignalDrains(t *testing.T) {
 	}
 }
 
-func TestSecondSignalExitsAtOnce(t *testing.T) {
+func TestLaterSignalExitsAtOnce(t *testing.T) {
 	child := startChild(t, "hang")
 	child.expect(t, "running")
 	child.signal(t, syscall.SIGTERM)
 	child.expect(t, "draining: received signal: terminated")
-	child.signal(t, syscall.SIGTERM)
+	began, exited := time.Now(), make(chan struct{})
+	var impatient sync.WaitGroup
+	impatient.Go(func() {
+		tick := time.NewTicker(50 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				_ = child.command.Process.Signal(syscall.SIGTERM) // fails once it has exited
+			case <-exited:
+				return
+			}
+		}
+	})
 	child.expectExit(t, service.ExitInterrupted)
+	close(exited)
+	impatient.Wait()
+	if took := time.Since(began); took < 900*time.Millisecond {
+		t.Errorf("it exited after %v, as if signals of one moment were several", took)
+	}
+}
+
+// What signals a process and its group, as timeout(1) does, does not cut the draining short.
+func TestSignalsOfOneMomentAreOne(t *testing.T) {
+	child := startChild(t, "again")
+	child.expect(t, "running")
+	child.signal(t, syscall.SIGTERM)
+	child.expect(t, "draining: received signal: terminated")
+	child.signal(t, syscall.SIGTERM)
+	child.expect(t, "again")
+	if err := child.stdin.Close(); err != nil {
+		t.Fatal(err)
+	}
+	child.expect(t, "drained")
+	child.expectExit(t, service.ExitOK)
 }
 
 type child struct {
 	command *exec.Cmd
+	stdin   io.Closer
 	stdout  *bufio.Scanner
 }
 
@@ -52,13 +87,17 @@ func startChild(t *testing.T, mode string) *child {
 	if err != nil {
 		t.Fatal(err)
 	}
+	stdin, err := command.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := command.Start(); err != nil {
 		t.Fatal(err)
 	}
 	// A child that hangs for good ends its output, and with it the test, by being killed.
 	deadline := time.AfterFunc(20*time.Second, func() { _ = command.Process.Kill() })
 	t.Cleanup(func() { deadline.Stop() })
-	return &child{command: command, stdout: bufio.NewScanner(stdout)}
+	return &child{command: command, stdin: stdin, stdout: bufio.NewScanner(stdout)}
 }
 
 func (c *child) signal(t *testing.T, s os.Signal) {
