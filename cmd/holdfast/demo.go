@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/examples"
@@ -37,14 +38,19 @@ func (d *demo) run(ctx context.Context, s *session) error {
 	defer stop()
 	serving := make(chan addresses, 1)
 	done := make(chan error, 1)
+	asked := d.listenFlags
+	for _, address := range []*string{&d.NATSListen, &d.IngestListen, &d.ExporterListen, &d.GRPCListen} {
+		*address = free(*address)
+	}
 	go func() {
 		done <- runPipeline(ctx, pipelineOptions{
-			store: filepath.Join(folder, "nats"), nats: free(d.NATSListen), ingest: free(d.IngestListen), exporter: free(d.ExporterListen), grpc: free(d.GRPCListen), allowHosts: d.AllowHost,
+			store: filepath.Join(folder, "nats"), nats: d.NATSListen, ingest: d.IngestListen, exporter: d.ExporterListen, grpc: d.GRPCListen, allowHosts: d.AllowHost,
 			metricsTop: 10, logger: flags.Logger(s.stderr), serving: func(a addresses) { serving <- a },
 		})
 	}()
 	select {
 	case a := <-serving:
+		d.tellTaken(s, asked, a)
 		err := d.show(ctx, s, folder, a)
 		if err == nil && !d.Exit {
 			fmt.Fprintln(s.stdout, "\nIt stays until Ctrl-C; its data goes with it.")
@@ -57,6 +63,20 @@ func (d *demo) run(ctx context.Context, s *session) error {
 		return errors.Join(err, <-done)
 	case err := <-done:
 		return err
+	}
+}
+
+// tellTaken says what listens elsewhere than it was asked to, since somebody else listens there.
+func (d *demo) tellTaken(s *session, asked listenFlags, a addresses) {
+	for _, l := range []struct{ what, asked, used, at string }{
+		{"the NATS server", asked.NATSListen, d.NATSListen, strings.TrimPrefix(a.nats, "nats://")},
+		{"ingest", asked.IngestListen, d.IngestListen, a.ingest},
+		{"the exporter", asked.ExporterListen, d.ExporterListen, a.exporter},
+		{"gRPC", asked.GRPCListen, d.GRPCListen, a.grpc},
+	} {
+		if l.used != l.asked {
+			fmt.Fprintf(s.stdout, "Somebody listens on %s already: %s is on %s instead.\n", l.asked, l.what, l.at)
+		}
 	}
 }
 

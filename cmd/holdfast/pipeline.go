@@ -48,7 +48,7 @@ type pipeline struct {
 
 // runPipeline runs a pipeline until ctx is done or part of it fails.
 func runPipeline(ctx context.Context, o pipelineOptions) error {
-	server, err := embedded.New(embedded.Options{StoreDir: o.store, Listen: o.nats, SyncInterval: o.syncInterval, Logger: o.logger.With("component", "nats")})
+	server, err := embedded.New(embedded.Options{StoreDir: o.store, Listen: o.nats, ListenFlag: "--nats-listen", SyncInterval: o.syncInterval, Logger: o.logger.With("component", "nats")})
 	if err != nil {
 		return err
 	}

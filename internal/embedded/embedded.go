@@ -44,6 +44,10 @@ type Options struct {
 	// Empty means no listener: the server is reached through Conn alone.
 	Listen string
 
+	// ListenFlag is the flag by which a person chooses Listen, for the error
+	// if it cannot be had. Empty names none.
+	ListenFlag string
+
 	// SyncInterval is how long an acknowledged write may wait for its fsync.
 	// Zero, the default, means no wait: the acknowledgement follows the fsync.
 	// Anything else trades a power cut's safety for speed.
@@ -60,6 +64,8 @@ type Server struct {
 	options server.Options
 	storeIn string
 	log     *serverLog
+	// otherwise is what to do about an address that is taken.
+	otherwise string
 
 	mu   sync.Mutex
 	nats *server.Server // set by Start; guarded by mu
@@ -80,8 +86,9 @@ func New(o Options) (*Server, error) {
 		logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{
-		storeIn: o.StoreDir,
-		log:     newServerLog(logger),
+		storeIn:   o.StoreDir,
+		log:       newServerLog(logger),
+		otherwise: "choose another address",
 		options: server.Options{
 			ServerName:             "holdfast-embedded",
 			DontListen:             o.Listen == "",
@@ -93,6 +100,9 @@ func New(o Options) (*Server, error) {
 			SyncAlways:             o.SyncInterval == 0,
 			SyncInterval:           o.SyncInterval,
 		},
+	}
+	if o.ListenFlag != "" {
+		s.otherwise += " by " + o.ListenFlag
 	}
 	if o.Listen == "" {
 		return s, nil
@@ -175,7 +185,7 @@ func (s *Server) probeListen() error {
 	address := net.JoinHostPort(s.options.Host, strconv.Itoa(s.options.Port))
 	l, err := net.Listen("tcp", address)
 	if err != nil {
-		return fmt.Errorf("embedded nats: cannot listen on %s: %w: if another server runs there, stop it or choose another address", address, err)
+		return fmt.Errorf("embedded nats: cannot listen on %s: %w: if another server runs there, stop it or %s", address, err, s.otherwise)
 	}
 	return l.Close()
 }
