@@ -97,6 +97,9 @@ func (s *screen) show(stderr io.Writer, lines []line, trouble error, old time.Du
 // redraw shows lines from the terminal's top on, as many as there is room for.
 func (s *screen) redraw(lines []line) error {
 	width, height := s.size()
+	for len(lines) > 0 && lines[len(lines)-1] == (line{}) { // which sets frames apart where they follow each other
+		lines = lines[:len(lines)-1]
+	}
 	if more := len(lines) - height; height > 0 && more > 0 {
 		shown := lines[: height-1 : height-1]
 		lines = append(shown, line{text: fmt.Sprintf("… %d more lines", more+1)})

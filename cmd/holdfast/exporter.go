@@ -144,7 +144,7 @@ func refusal(address string, response *http.Response, body []byte) error {
 		Error struct{ Field, Reason string }
 	}
 	if json.Unmarshal(body, &said) != nil || said.Error.Reason == "" {
-		return fmt.Errorf("%s: %s", address, response.Status)
+		return fmt.Errorf("%s: %s: is that an exporter? --exporter says where it is", address, response.Status)
 	}
 	reason := escaped(said.Error.Reason)
 	switch field := said.Error.Field; {

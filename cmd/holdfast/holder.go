@@ -53,7 +53,7 @@ func holderLines(a *holderAnswer) []line {
 		lines = slices.Concat(lines, []line{{}}, holdsLines(a.Unfinished))
 	}
 	if a.Around != nil && len(a.Around.Holders) > 0 {
-		lines = slices.Concat(lines, []line{{}}, rankingLines(a.Around))
+		lines = slices.Concat(lines, []line{{}}, rankingLines(a.Around, nil))
 	}
 	return lines
 }

@@ -128,6 +128,8 @@ func (l *rejectedList) run(ctx context.Context, s *session) error {
 		return errors.Join(err, table.flush())
 	}
 	switch {
+	case table.rows == 0 && l.rejectionFilter == (rejectionFilter{}):
+		fmt.Fprintln(s.stderr, "No event was refused.")
 	case table.rows == 0:
 		fmt.Fprintln(s.stderr, "No such event was refused.")
 	case table.rows == l.N:

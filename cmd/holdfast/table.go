@@ -37,7 +37,12 @@ type table struct {
 	align string // by column: l = left, r = right, d = by the decimal point
 	head  bool   // the first row is a head
 	rows  [][]string
+	// widest, if it is not nil, has the columns be no narrower than in the tables before that had it, so that they do not move.
+	widest *columns
 }
+
+// columns are how wide the columns of tables have been, and how many characters of their numbers came from the decimal point on.
+type columns struct{ widths, fractions [8]int }
 
 func (t *table) add(cells ...string) {
 	row := make([]string, len(cells))
@@ -64,6 +69,12 @@ func (t *table) lines(indent string) []line {
 		}
 	}
 	lines := make([]line, len(t.rows))
+	if t.widest != nil {
+		for i := range widths {
+			widths[i] = max(widths[i], t.widest.widths[i])
+			t.widest.widths[i] = widths[i]
+		}
+	}
 	for i, row := range t.rows {
 		var b strings.Builder
 		b.WriteString(indent)
@@ -95,6 +106,10 @@ func (t *table) alignPoints(column int) {
 	most := 0
 	for _, row := range numbers {
 		most = max(most, fraction(row[column]))
+	}
+	if t.widest != nil {
+		most = max(most, t.widest.fractions[column])
+		t.widest.fractions[column] = most
 	}
 	for _, row := range numbers {
 		row[column] += strings.Repeat(" ", most-fraction(row[column]))

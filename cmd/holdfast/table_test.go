@@ -37,6 +37,18 @@ func TestTableAlignsWhatATerminalShows(t *testing.T) {
 	}
 }
 
+// The columns of tables that are shown in the same place stay where the widest of them had them.
+func TestColumnsStay(t *testing.T) {
+	var widest columns
+	for _, test := range []struct{ score, want string }{{"1", "1  x"}, {"10.25", "10.25  x"}, {"9", " 9     x"}, {"123", "123     x"}, {"9", "  9     x"}} {
+		table := table{align: "dl", widest: &widest}
+		table.add(test.score, "x")
+		if diff := cmp.Diff([]string{test.want}, textsOf(table.lines(""))); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+	}
+}
+
 func TestFit(t *testing.T) {
 	for _, test := range []struct {
 		text  string

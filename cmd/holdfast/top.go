@@ -35,14 +35,15 @@ func (t *top) run(ctx context.Context, s *session) error {
 			return nil, t.show(ctx, s, "/top", query, nil, nil)
 		})
 	case t.Watch:
-		return s.screen.watch(ctx, s.stderr, t.Interval, func(ctx context.Context) ([]line, error) { return t.frame(ctx, query) })
+		var widest columns
+		return s.screen.watch(ctx, s.stderr, t.Interval, func(ctx context.Context) ([]line, error) { return t.frame(ctx, query, &widest) })
 	}
 	var ranking rankingAnswer
-	return t.show(ctx, s, "/top", query, &ranking, func() []line { return rankingLines(&ranking) })
+	return t.show(ctx, s, "/top", query, &ranking, func() []line { return rankingLines(&ranking, nil) })
 }
 
-// frame is what is shown again and again.
-func (t *top) frame(ctx context.Context, query url.Values) ([]line, error) {
+// frame is what is shown again and again, in columns that only ever become wider.
+func (t *top) frame(ctx context.Context, query url.Values, widest *columns) ([]line, error) {
 	var ranking rankingAnswer
 	var totals totalsAnswer
 	if err := t.read(ctx, "/top", query, &ranking); err != nil {
@@ -58,13 +59,13 @@ func (t *top) frame(ctx context.Context, query url.Values) ([]line, error) {
 	)
 	lines = append(lines, t.noticesOf(ctx, &totals)...)
 	lines = append(lines, line{})
-	lines = append(lines, rankingLines(&ranking)...)
+	lines = append(lines, rankingLines(&ranking, widest)...)
 	return append(lines, line{}), nil
 }
 
-// rankingLines is a ranking as a table.
-func rankingLines(r *rankingAnswer) []line {
-	t := table{align: "rddrl", head: true}
+// rankingLines is a ranking as a table, whose columns are as wide as those before it; nil: as wide as they need be.
+func rankingLines(r *rankingAnswer, widest *columns) []line {
+	t := table{align: "rddrl", head: true, widest: widest}
 	t.add("rank", "score (weight·s)", "rate (1/s)", "open", "holder")
 	for _, h := range r.Holders {
 		t.add(number(h.Rank), h.ScoreExact, h.RateExact, number(h.OpenHolds), shown(h.HolderID))

@@ -109,7 +109,7 @@ func TestExitCodesOfQuestions(t *testing.T) {
 		{[]string{"top", "--exporter", gone.URL}, exitUnreachable, "is it running?"},
 		{[]string{"poh", "--exporter", s.URL}, service.ExitFailure, "not "},
 		{[]string{"stats", "--exporter", s.URL}, service.ExitFailure, "not an exporter's answer"},
-		{[]string{"holder", "x", "--exporter", s.URL}, service.ExitFailure, "404"}, // no exporter's word
+		{[]string{"holder", "x", "--exporter", s.URL}, service.ExitFailure, "404 Not Found: is that an exporter?"}, // no exporter's word
 		{[]string{"top", "--interval", "10ms"}, service.ExitUsage, "--interval=10ms: it is 100ms or more"},
 	} {
 		code, stdout, stderr := asked(t, test.args...)

@@ -138,7 +138,7 @@ func TestWatchInATerminal(t *testing.T) {
 			t.Fatal(err)
 		}
 		x.await("what fits the new size", fits(int(size.Cols), int(size.Rows)))
-		if size.Rows == 5 && !has("… 4 more lines")(x.frame()) {
+		if size.Rows == 5 && !has("… 3 more lines")(x.frame()) {
 			t.Errorf("the frame is\n%s", strings.Join(x.frame(), "\n"))
 		}
 	}

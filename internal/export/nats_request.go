@@ -107,7 +107,11 @@ func readObject(body []byte) (url.Values, *refusal) {
 	var object map[string]any
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	if err := decoder.Decode(&object); err != nil {
+	err := decoder.Decode(&object)
+	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return nil, malformed("it is JSON, but no object")
+	}
+	if err != nil {
 		return nil, malformed("%v", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {

@@ -116,7 +116,7 @@ func TestNATSRefuses(t *testing.T) {
 		{"holdfast.top", `{"m":1}`, "400", "m", "no such parameter"},
 		{"holdfast.top", `{"at":"yesterday"}`, "400", "at", "RFC 3339"},
 		{"holdfast.top", `{"at":1700000099}`, "400", "at", "no longer in the state"},
-		{"holdfast.top", `[1]`, "400", "body", "array"},
+		{"holdfast.top", `[1]`, "400", "body", "it is JSON, but no object; a request is"},
 		{"holdfast.top", `{"n":1}{}`, "400", "body", "follows"},
 		{"holdfast.top", `{"n":`, "400", "body", "unexpected EOF"},
 		{"holdfast.top", strings.Repeat(" ", 5000), "400", "body", "5000 bytes"},

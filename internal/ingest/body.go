@@ -233,6 +233,7 @@ func unavailable(retryAfter int, format string, args ...any) *problem {
 // reasonOf names the problems by their status. Unlike the messages, these are there to be matched on.
 var reasonOf = map[int]string{
 	http.StatusBadRequest:            events.Malformed.String(),
+	http.StatusNotFound:              "not_found",
 	http.StatusMethodNotAllowed:      "method_not_allowed",
 	http.StatusRequestTimeout:        "timeout",
 	http.StatusRequestEntityTooLarge: "too_large",

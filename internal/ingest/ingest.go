@@ -231,6 +231,16 @@ func (s *Service) handler() http.Handler {
 	}
 	poh := s.pohEndpoint()
 	mux.HandleFunc("/"+poh.name, func(w http.ResponseWriter, r *http.Request) { take(s, poh, w, r) })
+	for _, path := range []string{"/healthz", "/readyz", "/metrics"} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", "GET, HEAD")
+			answer{Problem: refuseRequest(http.StatusMethodNotAllowed, "%s is read by GET or HEAD", path)}.write(w)
+		})
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		r.Pattern = "" // for the metrics, it matches none
+		answer{Problem: refuseRequest(http.StatusNotFound, "there is nothing at this path; events go to /hold, /release, /balance and /poh, by POST")}.write(w)
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) { s.health().ServeAlive(w, r) })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) { s.health().ServeReady(w, r) })
 	mux.Handle("GET /metrics", s.metrics.handler(s))

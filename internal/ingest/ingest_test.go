@@ -208,8 +208,13 @@ func TestOtherMethodsAndPathsAreRefused(t *testing.T) {
 			t.Errorf("%s /hold: %d, Allow %q, %s", method, got.status, got.header.Get("Allow"), got.body)
 		}
 	}
-	if got := f.post("/holds", "", good); got.status != http.StatusNotFound {
-		t.Errorf("POST /holds: %d", got.status)
+	for _, path := range []string{"/", "/holds", "/hold/"} {
+		if got := f.post(path, "", good); got.status != http.StatusNotFound || got.answer.Problem == nil || got.answer.Problem.Reason != "not_found" {
+			t.Errorf("POST %s: %d %s", path, got.status, got.body)
+		}
+	}
+	if got := f.post("/readyz", "", good); got.status != http.StatusMethodNotAllowed || got.header.Get("Allow") != "GET, HEAD" || got.answer.Problem == nil {
+		t.Errorf("POST /readyz: %d, Allow %q, %s", got.status, got.header.Get("Allow"), got.body)
 	}
 }
 
