@@ -113,8 +113,11 @@ func (d *demo) show(ctx context.Context, s *session, folder string, a addresses)
   curl 'http://%[1]s/top?n=3'
   curl http://%[1]s/holders/user4
   curl http://%[1]s/metrics
-  curl -d '{"token_id":"flat-7","holder_id":"alice","start":%[3]d,"weight":1}' http://%[2]s/hold
-`, a.exporter, a.ingest, time.Now().Unix())
+
+The log is of 1993, so its scores stand still. This is held from now on, and ticks; see alice on the page, tenth after 6 s, first after 3 min:
+
+  curl -d '{"token_id":"gold","holder_id":"alice","start":'$(date +%%s)',"weight":1000000}' http://%[2]s/hold
+`, a.exporter, a.ingest)
 	return nil
 }
 

@@ -142,6 +142,7 @@ func (p *pipeline) watch(ctx context.Context, ingester *ingest.Service, exporter
 
 // print says where to look.
 func (a addresses) print(s *session) {
+	fmt.Fprintf(s.stdout, "  page      http://%s/  (open it in a browser)\n", a.exporter)
 	fmt.Fprintf(s.stdout, "  NATS      %s\n  ingest    http://%s\n  exporter  http://%s\n", a.nats, a.ingest, a.exporter)
 	if a.grpc != "" {
 		fmt.Fprintf(s.stdout, "  gRPC      %s\n", a.grpc)
