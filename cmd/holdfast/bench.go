@@ -132,8 +132,24 @@ func (b *benchmark) startServer(ctx context.Context) (_ *embedded.Server, stop f
 	return server, func() error {
 		bounded, cancel := context.WithTimeout(context.Background(), service.DefaultDrainTimeout)
 		defer cancel()
-		return errors.Join(server.Stop(bounded), os.RemoveAll(folder))
+		return errors.Join(server.Stop(bounded), removeFolder(bounded, folder))
 	}, nil
+}
+
+// removeFolder removes a server's folder when the server has stopped. It may still be removing, in the background, what was deleted
+// just before; so what fails is tried again until ctx is done.
+func removeFolder(ctx context.Context, folder string) error {
+	for {
+		err := os.RemoveAll(folder)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 func (b *benchmark) throughput(ctx context.Context, s *session, o bench.Options, sync string, f *figures) error {

@@ -32,8 +32,12 @@ import (
 // ErrInUse is the error of a measurement on a server whose account has a pipeline's streams. Nothing was touched.
 var ErrInUse = errors.New("a pipeline's streams are here already, and a benchmark would fold into them")
 
-// removal bounds deleting what a round made, which happens also when the measurement was interrupted.
-const removal = 30 * time.Second
+// removal bounds deleting what a round made, which happens also when the measurement was interrupted. A server may fail to delete
+// a stream while it still writes what a consumer of it has left; so an attempt that fails is repeated after removalPause.
+const (
+	removal      = 30 * time.Second
+	removalPause = 100 * time.Millisecond
+)
 
 // Options say what is measured, and on what.
 type Options struct {
@@ -145,11 +149,26 @@ func (s *session) remove(ctx context.Context, names ...string) error {
 	defer cancel()
 	var errs []error
 	for _, name := range names {
-		if err := s.js.DeleteStream(ctx, name); err != nil && !errors.Is(err, natsjs.ErrStreamNotFound) {
+		if err := s.removeOne(ctx, name); err != nil {
 			errs = append(errs, fmt.Errorf("delete stream %s: %w", name, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// removeOne deletes a stream, if it is there, and tries until ctx is done.
+func (s *session) removeOne(ctx context.Context, name string) error {
+	for {
+		err := s.js.DeleteStream(ctx, name)
+		if err == nil || errors.Is(err, natsjs.ErrStreamNotFound) {
+			return nil
+		}
+		select {
+		case <-time.After(removalPause):
+		case <-ctx.Done():
+			return err
+		}
+	}
 }
 
 // median returns the middle of what a list says of its elements, the mean of the two middle ones if their number is even.
