@@ -12,6 +12,10 @@ import (
 // repeats itself; nothing may rest on it alone.
 const MessageID = nats.MsgIdHdr
 
+// Traceparent is the header by which a message belongs to a trace, in the form
+// of W3C Trace Context: https://www.w3.org/TR/trace-context/#traceparent-header.
+const Traceparent = "traceparent"
+
 // Ack says where a message was stored.
 type Ack struct {
 	Stream    string

@@ -24,6 +24,7 @@ type flags struct {
 
 	service.HostFlags
 	service.OTLPFlags
+	service.TraceFlags
 	service.LogFlags
 	service.NATSFlags
 	service.HealthCheckFlag
@@ -41,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	log := cli.Logger(stderr)
 	s, err := ingest.New(ingest.Options{
-		Listen: cli.Listen, AllowHosts: cli.AllowHost, NATS: cli.NATSFlags, Push: cli.OTLPFlags, Logger: log,
+		Listen: cli.Listen, AllowHosts: cli.AllowHost, NATS: cli.NATSFlags, Push: cli.OTLPFlags, Traces: cli.TraceFlags, Logger: log,
 		MaxBody: cli.MaxBody, MaxItems: cli.MaxItems, MaxBuffered: cli.MaxBuffered, AckTimeout: cli.AckTimeout,
 	})
 	if err != nil {

@@ -24,6 +24,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
@@ -51,6 +52,9 @@ type Options struct {
 	// DrainTimeout bounds the storing of what is folded when Run is to end; 0 means 6 s, which
 	// with the handing over is less than service.DefaultDrainTimeout.
 	DrainTimeout time.Duration
+	// Tracer makes a span of each batch that is stored, linked to those of its messages that belong to a recorded trace; nil means
+	// that nothing is traced.
+	Tracer trace.Tracer
 	// Registry takes the service's metrics. Required.
 	Registry prometheus.Registerer
 	// Health learns of Checks. Required.

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/city-chain/holdfast/internal/service"
 )
 
@@ -18,6 +20,7 @@ type Flags struct {
 	PolicyFlags
 	service.HostFlags
 	service.OTLPFlags
+	service.TraceFlags
 }
 
 // Validate is called when the flags are parsed.
@@ -39,6 +42,15 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 	group := service.NewGroup(service.GroupOptions{Logger: own})
 	if err := f.AddTo(group, "aggregator", registry, own); err != nil {
 		return err
+	}
+	var tracer trace.Tracer
+	traces, err := f.New("aggregator", own)
+	if err != nil {
+		return err
+	}
+	if traces != nil {
+		group.Add("traces", traces)
+		tracer = traces.Tracer()
 	}
 	if f.Listen != "" {
 		mux := http.NewServeMux()
@@ -62,7 +74,7 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 		}
 		defer nc.Close()
 		s, err := New(Options{
-			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness,
+			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness, Tracer: tracer,
 			Registry: registry, Health: health, Logger: log,
 		})
 		if err != nil {

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -62,7 +64,8 @@ type worker[E, C any] struct {
 	limits   limits
 	confirm  time.Duration // for how long a partition must be found unfit
 	progress *progress
-	released func() // says that the partition is another's to report on
+	tracer   trace.Tracer // nil = nothing is traced
+	released func()       // says that the partition is another's to report on
 }
 
 const (
@@ -102,6 +105,7 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 		limits:   limits{staleness: s.MaxStaleness, drain: s.DrainTimeout, idle: idleInterval, unstored: s.MaxUnstored},
 		confirm:  confirmStop,
 		progress: s.progressOf(log.Log, number),
+		tracer:   s.Tracer,
 		released: func() { s.release(name); s.metrics.release(log.Stream, number); s.progressOf(log.Log, number).clear() },
 	}
 }
@@ -199,13 +203,15 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 }
 
 // drive does what the machine wants and tells it what comes of it.
-func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-chan jetstream.Message, ended <-chan error, healthy func()) error {
+func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-chan jetstream.Message, ended <-chan error, healthy func()) (err error) {
 	operating, cancel := context.WithCancel(context.WithoutCancel(ctx)) // stopping does not end what is under way
 	outcomes := make(chan outcome, 1)
 	running, turn, proofs := false, false, 0
+	traced := tracing{tracer: w.tracer, stream: w.log.Stream, partition: w.number}
 	var behind error
 	defer func() {
 		cancel()
+		traced.end(err)
 		if running {
 			<-outcomes // it ends at once; nothing is sent any more when the worker has returned
 		}
@@ -230,6 +236,7 @@ func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-c
 				w.logger.Warn("what is folded is not stored yet; trying again", "error", behind)
 			}
 		}
+		traced.follow(m.batch)
 		w.show(m)
 		if s.ended {
 			return s.err
@@ -257,6 +264,7 @@ func (w *worker[E, C]) drive(ctx context.Context, m *machine[E, C], messages <-c
 		select {
 		case msg := <-in:
 			m.message(time.Now(), msg)
+			traced.message(msg)
 		case take <- struct{}{}:
 			turn = true
 		case o := <-outcomes:

@@ -24,7 +24,9 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/city-chain/holdfast/internal/push"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 )
@@ -68,6 +70,8 @@ type Options struct {
 	AllowHosts []string
 	// Push says whether and where to push the service's metrics.
 	Push service.OTLPFlags
+	// Traces says whether and where to send spans of the requests, and of the messages that they are published in.
+	Traces service.TraceFlags
 
 	// MaxBody is the largest body of a request in bytes, 0 means DefaultMaxBody.
 	MaxBody int64
@@ -133,6 +137,8 @@ type Service struct {
 	log     *slog.Logger
 	server  *service.HTTPServer
 	metrics *metrics
+	traces  *push.Traces // nil = nothing is traced
+	tracer  trace.Tracer // of traces, or nil
 	records atomic.Int64 // calls of Record that are handled
 	memory  budget
 	conn    atomic.Pointer[nats.Conn] // nil until connected
@@ -163,6 +169,12 @@ func New(o Options) (*Service, error) {
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
 	}
+	if s.traces, err = o.Traces.New("ingest", s.log); err != nil {
+		return nil, fmt.Errorf("new ingest: %w", err)
+	}
+	if s.traces != nil {
+		s.tracer = s.traces.Tracer()
+	}
 	handler, err := s.newCalls(s.handler())
 	if err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
@@ -173,6 +185,7 @@ func New(o Options) (*Service, error) {
 		WriteTimeout: readTimeout + o.AckTimeout + 10*time.Second,
 		DrainTimeout: httpDrain,
 		AllowHosts:   o.AllowHosts,
+		Tracer:       s.tracer,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
@@ -196,6 +209,9 @@ func (s *Service) Run(ctx context.Context) error {
 	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
 	if err := s.options.Push.AddTo(group, "ingest", s.metrics.registry, s.log); err != nil {
 		return err
+	}
+	if s.traces != nil {
+		group.Add("traces", s.traces)
 	}
 	group.Add("ingest health", service.RunFunc(s.report))
 	group.Add("ingest publishing", service.RunFunc(s.publish))

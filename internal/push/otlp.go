@@ -6,19 +6,15 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	bridge "go.opentelemetry.io/contrib/bridges/prometheus"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
 	"go.opentelemetry.io/otel/sdk/metric"
 	"go.opentelemetry.io/otel/sdk/metric/metricdata"
-	"go.opentelemetry.io/otel/sdk/resource"
 )
 
 // Protocols of OTLP.
@@ -67,24 +63,35 @@ func NewOTLP(o OTLPOptions) (*OTLP, error) {
 	if err := CheckOTLP(o.Protocol, o.Endpoint, o.Interval); err != nil {
 		return nil, fmt.Errorf("push over OTLP: %w", err)
 	}
-	if endpoint, err := url.Parse(o.Endpoint); err == nil && o.Protocol == HTTP && endpoint.Host != "" && endpoint.Path == "" {
-		o.Endpoint = endpoint.JoinPath("v1", "metrics").String()
-	}
+	o.Endpoint = withPath(o.Protocol, o.Endpoint, "metrics")
 	return &OTLP{options: o}, nil
 }
 
 // CheckOTLP returns an error that says what is wrong with those of [OTLPOptions], or nil.
 func CheckOTLP(protocol, endpoint string, interval time.Duration) error {
-	if protocol != GRPC && protocol != HTTP {
-		return fmt.Errorf("the protocol is %q: it is %s or %s", protocol, GRPC, HTTP)
-	}
 	if interval < 0 {
 		return fmt.Errorf("the interval is %v: it is more than 0, or 0 for what the environment says", interval)
+	}
+	return checkReceiver(protocol, endpoint)
+}
+
+// checkReceiver returns an error that says what is wrong with where to send something, or nil.
+func checkReceiver(protocol, endpoint string) error {
+	if protocol != GRPC && protocol != HTTP {
+		return fmt.Errorf("the protocol is %q: it is %s or %s", protocol, GRPC, HTTP)
 	}
 	if endpoint != "" && !isURL(endpoint) {
 		return fmt.Errorf("the endpoint %q is no URL such as http://collector:4317", endpoint)
 	}
 	return nil
+}
+
+// withPath returns an endpoint with the path that is usual for a signal, if it is one of HTTP and has none.
+func withPath(protocol, endpoint, signal string) string {
+	if u, err := url.Parse(endpoint); err == nil && protocol == HTTP && u.Host != "" && u.Path == "" {
+		return u.JoinPath("v1", signal).String()
+	}
+	return endpoint
 }
 
 // Run pushes until ctx is done, then once more, for 3 s at most. That nothing takes what it pushes is no error.
@@ -93,9 +100,9 @@ func (o *OTLP) Run(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("push over OTLP: %w", err)
 	}
-	of, err := o.resource(ctx)
+	of, err := resourceOf(ctx, o.options.Service, o.options.Version)
 	if err != nil {
-		return fmt.Errorf("push over OTLP: %w (see OTEL_RESOURCE_ATTRIBUTES)", err)
+		return fmt.Errorf("push over OTLP: %w", err)
 	}
 	reader := metric.NewPeriodicReader(&reporting{Exporter: exporter, log: o.options.Logger},
 		metric.WithInterval(o.options.Interval), metric.WithMaxExportBatchSize(maxPoints),
@@ -124,16 +131,6 @@ func (o *OTLP) exporter(ctx context.Context) (metric.Exporter, error) {
 		to = append(to, otlpmetricgrpc.WithEndpointURL(o.options.Endpoint))
 	}
 	return otlpmetricgrpc.New(ctx, to...)
-}
-
-// resource is what the metrics are of, by the names of OpenTelemetry's semantic conventions.
-func (o *OTLP) resource(ctx context.Context) (*resource.Resource, error) {
-	return resource.New(ctx, resource.WithTelemetrySDK(), resource.WithAttributes(
-		attribute.String("service.namespace", "holdfast"),
-		attribute.String("service.name", o.options.Service),
-		attribute.String("service.version", o.options.Version),
-		attribute.String("service.instance.id", hostname()+":"+strconv.Itoa(os.Getpid())),
-	), resource.WithFromEnv())
 }
 
 // Gather implements [prometheus.Gatherer]: what can be gathered is pushed, whatever cannot. (The bridge would drop all.)

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"go.opentelemetry.io/otel/trace"
 )
 
 // HTTPOptions configure an [HTTPServer].
@@ -24,6 +26,8 @@ type HTTPOptions struct {
 	Logger *slog.Logger
 	// Metrics count the requests; nil counts nothing.
 	Metrics *HTTPMetrics
+	// Tracer makes a span of each request that belongs to a recorded trace by its header traceparent; nil makes none.
+	Tracer trace.Tracer
 	// HTTP2 has the server also speak HTTP/2 without encryption to clients that begin with it, as those of gRPC do.
 	HTTP2 bool
 	// AllowOrigins are the origins, such as https://example.com, whose pages may use the service from a browser; without
@@ -90,7 +94,7 @@ func NewHTTPServer(options HTTPOptions) (*HTTPServer, error) {
 	setDefault(&options.ReadTimeout, time.Minute)
 	setDefault(&options.WriteTimeout, time.Minute)
 	setDefault(&options.DrainTimeout, 8*time.Second)
-	guarded, err := newOrigins(options.Handler, options.AllowOrigins)
+	guarded, err := newOrigins(traced(options.Handler, options.Tracer), options.AllowOrigins)
 	if err != nil {
 		return nil, fmt.Errorf("new HTTP server: %w", err)
 	}

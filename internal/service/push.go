@@ -48,6 +48,34 @@ func (f OTLPFlags) AddTo(group *Group, service string, gatherer prometheus.Gathe
 	return nil
 }
 
+// TraceFlags say whether and where a service sends its traces, to be embedded in a command's flags. The zero TraceFlags send nothing.
+type TraceFlags struct {
+	// Traces is off (or empty), grpc or http.
+	Traces string `name:"otlp-traces" enum:"off,grpc,http" default:"off" help:"Send traces over OTLP: off, grpc or http. Of what belongs to a trace already, by the header traceparent of a message or a request. The standard variables OTEL_… say how, and how many." group:"Push:"`
+	// TracesEndpoint is the receiver's URL; empty means what the environment says.
+	TracesEndpoint string `name:"otlp-traces-endpoint" help:"Where to send them, such as http://collector:4317 (grpc) or http://collector:4318 (http) (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)." placeholder:"URL" group:"Push:"`
+}
+
+// Validate is called by [Parse].
+func (f TraceFlags) Validate() error {
+	if f.off() {
+		return nil
+	}
+	return push.CheckTraces(f.Traces, f.TracesEndpoint)
+}
+
+func (f TraceFlags) off() bool { return f.Traces == "" || f.Traces == "off" }
+
+// New returns what sends the traces of a service, named as in "ingest", or nil if it is off.
+func (f TraceFlags) New(service string, log *slog.Logger) (*push.Traces, error) {
+	if f.off() {
+		return nil, nil
+	}
+	return push.NewTraces(push.TracesOptions{
+		Protocol: f.Traces, Endpoint: f.TracesEndpoint, Service: service, Version: ReadBuild().Version, Logger: log,
+	})
+}
+
 // PushgatewayFlags say where a job that ends pushes its figures, to be embedded in a command's flags.
 type PushgatewayFlags struct {
 	// Pushgateway is a URL; empty means that nothing is pushed.

@@ -10,36 +10,36 @@ import (
 )
 
 const (
-	trace       = "0af7651916cd43dd8448eb211c80319c"
-	span        = "b7ad6b7169203331"
-	traceparent = "00-" + trace + "-" + span + "-01"
+	traceID     = "0af7651916cd43dd8448eb211c80319c"
+	spanID      = "b7ad6b7169203331"
+	traceparent = "00-" + traceID + "-" + spanID + "-01"
 )
 
 func TestSampledTrace(t *testing.T) {
-	labels := prometheus.Labels{"trace_id": trace, "span_id": span}
+	labels := prometheus.Labels{"trace_id": traceID, "span_id": spanID}
 	for name, test := range map[string]struct {
 		values []string
 		want   prometheus.Labels
 	}{
 		"sampled":                        {[]string{traceparent}, labels},
-		"sampled, with other flags":      {[]string{"00-" + trace + "-" + span + "-0b"}, labels},
-		"a later version":                {[]string{"cc-" + trace + "-" + span + "-01"}, labels},
-		"a later version that says more": {[]string{"cc-" + trace + "-" + span + "-01-what the future will be like"}, labels},
+		"sampled, with other flags":      {[]string{"00-" + traceID + "-" + spanID + "-0b"}, labels},
+		"a later version":                {[]string{"cc-" + traceID + "-" + spanID + "-01"}, labels},
+		"a later version that says more": {[]string{"cc-" + traceID + "-" + spanID + "-01-what the future will be like"}, labels},
 		"none":                           {nil, nil},
 		"empty":                          {[]string{""}, nil},
 		"two":                            {[]string{traceparent, traceparent}, nil},
-		"not sampled":                    {[]string{"00-" + trace + "-" + span + "-00"}, nil},
-		"not sampled, with other flags":  {[]string{"00-" + trace + "-" + span + "-fe"}, nil},
-		"version ff":                     {[]string{"ff-" + trace + "-" + span + "-01"}, nil},
+		"not sampled":                    {[]string{"00-" + traceID + "-" + spanID + "-00"}, nil},
+		"not sampled, with other flags":  {[]string{"00-" + traceID + "-" + spanID + "-fe"}, nil},
+		"version ff":                     {[]string{"ff-" + traceID + "-" + spanID + "-01"}, nil},
 		"version 00 that says more":      {[]string{traceparent + "-more"}, nil},
-		"a later version, run together":  {[]string{"cc-" + trace + "-" + span + "-01.more"}, nil},
+		"a later version, run together":  {[]string{"cc-" + traceID + "-" + spanID + "-01.more"}, nil},
 		"upper case":                     {[]string{strings.ToUpper(traceparent)}, nil},
-		"no trace":                       {[]string{"00-" + strings.Repeat("0", 32) + "-" + span + "-01"}, nil},
-		"no span":                        {[]string{"00-" + trace + "-" + strings.Repeat("0", 16) + "-01"}, nil},
+		"no trace":                       {[]string{"00-" + strings.Repeat("0", 32) + "-" + spanID + "-01"}, nil},
+		"no span":                        {[]string{"00-" + traceID + "-" + strings.Repeat("0", 16) + "-01"}, nil},
 		"too short":                      {[]string{traceparent[:54]}, nil},
 		"a blank in front":               {[]string{" " + traceparent}, nil},
-		"no hexadecimal digit":           {[]string{"00-" + trace[:31] + "g-" + span + "-01"}, nil},
-		"other separators":               {[]string{"00_" + trace + "_" + span + "_01"}, nil},
+		"no hexadecimal digit":           {[]string{"00-" + traceID[:31] + "g-" + spanID + "-01"}, nil},
+		"other separators":               {[]string{"00_" + traceID + "_" + spanID + "_01"}, nil},
 	} {
 		got := sampledTrace(http.Header{"Traceparent": test.values})
 		if diff := cmp.Diff(test.want, got); diff != "" {
@@ -51,8 +51,8 @@ func TestSampledTrace(t *testing.T) {
 // What is taken for a trace fits an exemplar, and is written as it came.
 func FuzzSampledTrace(f *testing.F) {
 	f.Add(traceparent)
-	f.Add("cc-" + trace + "-" + span + "-01-more")
-	f.Add("00-" + trace + "-" + span + "-00")
+	f.Add("cc-" + traceID + "-" + spanID + "-01-more")
+	f.Add("00-" + traceID + "-" + spanID + "-00")
 	f.Add("")
 	f.Fuzz(func(t *testing.T, value string) {
 		labels := sampledTrace(http.Header{"Traceparent": {value}})
