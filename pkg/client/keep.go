@@ -261,10 +261,10 @@ func (c *Client) tryAcquire(ctx context.Context, first bool) (*NameClaim, error)
 	defer cancel()
 	js := c.nats.Load()
 	if c.folder != nil {
-		return claimOwn(ctx, js, c.kept.Name, c.kept.Claim, first, claimTTL)
+		return claimOwn(ctx, js, c.kept.Name, c.kept.Claim, first, c.options.claimTTL)
 	}
 	if c.numbers != nil { // the claim was lost: was the name used since?
-		claim, err := claimOwn(ctx, js, c.kept.Name, c.kept.Claim, false, claimTTL)
+		claim, err := claimOwn(ctx, js, c.kept.Name, c.kept.Claim, false, c.options.claimTTL)
 		if err == nil {
 			var unused bool
 			if unused, err = c.numbers.unchanged(ctx); unused {
@@ -277,7 +277,7 @@ func (c *Client) tryAcquire(ctx context.Context, first bool) (*NameClaim, error)
 			return nil, err
 		}
 	}
-	claim, err := Claim(ctx, js, c.options.Name)
+	claim, err := claim(ctx, js, c.options.Name, c.options.claimTTL)
 	if err != nil {
 		return nil, err
 	}

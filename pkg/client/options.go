@@ -48,6 +48,8 @@ type Options struct {
 	Tracer trace.Tracer
 	// Observe, if set, is called after every attempt to publish an envelope, by several goroutines at once. It must not block.
 	Observe func(Attempt)
+
+	claimTTL time.Duration // 0 means claimTTL
 }
 
 // Keep is where a client keeps what must survive its restart; see [Folder] and [Bucket].
@@ -93,6 +95,9 @@ func (o *Options) complete() error {
 	}
 	if least := int64(spoolSegments) * int64(o.MaxBatchBytes); o.SpoolBytes > 0 && o.SpoolBytes < least {
 		return fmt.Errorf("SpoolBytes is %d: it must be at least %d, 16 envelopes of MaxBatchBytes, or negative for no spool", o.SpoolBytes, least)
+	}
+	if o.claimTTL == 0 {
+		o.claimTTL = claimTTL
 	}
 	if o.NATS.Logger == nil {
 		o.NATS.Logger = o.Logger
