@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,7 +23,13 @@ import (
 
 // counted reads the log of holds as the fold does, and returns which events of the producers counted, by partition. It fails the test where
 // the fold would refuse a message, or would find a gap.
-func counted(t testing.TB, c *jetstream.Client) (parts [jetstream.Partitions][]events.HoldEvent) {
+func counted(t testing.TB, c *jetstream.Client) [jetstream.Partitions][]events.HoldEvent {
+	t.Helper()
+	return countedOf(t, c, "")
+}
+
+// countedOf is counted for one producer, or for all if it is empty.
+func countedOf(t testing.TB, c *jetstream.Client, producer string) (parts [jetstream.Partitions][]events.HoldEvent) {
 	t.Helper()
 	type where struct {
 		producer  string
@@ -34,6 +41,9 @@ func counted(t testing.TB, c *jetstream.Client) (parts [jetstream.Partitions][]e
 		o, list, err := events.DecodeHolds(m.Data, nil)
 		if err != nil {
 			t.Fatalf("message %d: %v", m.Sequence, err)
+		}
+		if producer != "" && o.Producer != producer {
+			continue
 		}
 		p := events.PlaceOf(list[0].Holder).Partition
 		n := known[where{o.Producer, p}]
@@ -372,6 +382,44 @@ func TestCrashedClientsClaimIsTakenBackAtOnce(t *testing.T) {
 		c.Crash()
 	}
 	wantCounted(t, js, holds(0, 30, 4))
+}
+
+// A segment that is sent and not yet gone would be sent again by the next process, under an epoch that must not be over by then.
+func TestNothingNewIsSentBeforeWhatIsInheritedIsGone(t *testing.T) {
+	s, js := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}
+	s.stop()
+	c := openClient(t, o)
+	give(t, c, holds(0, 20, 3)...)
+	if err := closeNow(c); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	var removable atomic.Bool
+	var tried atomic.Int64
+	d, err := client.OpenDisk(path, func(op string) client.Fault {
+		if op != "remove" || removable.Load() {
+			return client.Works
+		}
+		tried.Add(1)
+		return client.Fails
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = client.OpenOn(testContext(t), o, d); err != nil {
+		t.Fatal(err)
+	}
+	defer closeNow(c)
+	give(t, c, holds(20, 40, 3)...)
+	until(t, "removal is tried again", func() bool { return tried.Load() >= 3 })
+	if n := c.Stats().Acknowledged; n != 20 {
+		t.Errorf("%d acknowledged, want the 20 of before alone", n)
+	}
+	removable.Store(true)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 40, 3))
 }
 
 // A claim that is gone is made again. If somebody used the name meanwhile, a client with a bucket takes another identity.
