@@ -72,7 +72,7 @@ func Connect(ctx context.Context, o Options) (*nats.Conn, error) {
 			return nc, nil
 		}
 		err = fmt.Errorf("connect to NATS at %s: %w", redact(servers), withHint(err))
-		if !o.Wait || !unreachable(err) {
+		if !o.Wait || !Unreachable(err) {
 			return nil, err
 		}
 		select {
@@ -164,9 +164,9 @@ func logTo(logger *slog.Logger) []nats.Option {
 	}
 }
 
-// unreachable reports whether a failed attempt may succeed later without
+// Unreachable reports whether the error of a Connect may be gone later without
 // anyone changing the options.
-func unreachable(err error) bool {
+func Unreachable(err error) bool {
 	if errors.Is(err, nats.ErrNoServers) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, io.EOF) {
 		return true
 	}

@@ -11,8 +11,22 @@ type backlog[E Event] struct {
 
 // share is some neighbouring events of one receipt.
 type share struct {
-	receipt *Receipt
-	events  int // not yet struck off
+	receipt *Receipt // nil: nobody asks
+	events  int      // not yet struck off
+}
+
+// acknowledge notes that n more events of the share are stored.
+func (s *share) acknowledge(n int) {
+	if s.receipt != nil {
+		s.receipt.acknowledge(n)
+	}
+}
+
+// giveUp notes that the share's events will not be sent again by this process.
+func (s *share) giveUp(err error) {
+	if s.receipt != nil {
+		s.receipt.giveUp(err)
+	}
 }
 
 // len returns how many events are left.
@@ -33,12 +47,27 @@ func (b *backlog[E]) add(e E, r *Receipt) {
 
 // strike acknowledges the first n of the events that are left.
 func (b *backlog[E]) strike(n int) {
+	b.cut(n, func(s share) { s.acknowledge(s.events) })
+}
+
+// detach removes the first n of the events that are left and returns their shares, not acknowledged.
+func (b *backlog[E]) detach(n int) (shares []share) {
+	b.cut(n, func(s share) {
+		if s.receipt != nil {
+			shares = append(shares, s)
+		}
+	})
+	return shares
+}
+
+// cut removes the first n of the events that are left, and calls done for each share, or part of one, that goes with them.
+func (b *backlog[E]) cut(n int, done func(share)) {
 	clear(b.events[b.struck : b.struck+n]) // lets go of their texts
 	b.struck += n
 	for n > 0 {
 		s := &b.shares[b.settled]
 		part := min(s.events, n)
-		s.receipt.acknowledge(part)
+		done(share{receipt: s.receipt, events: part})
 		n -= part
 		if s.events -= part; s.events == 0 {
 			*s = share{}
@@ -50,7 +79,7 @@ func (b *backlog[E]) strike(n int) {
 // giveUp tells the receipts of what is left that it will not be sent again.
 func (b *backlog[E]) giveUp() {
 	for _, s := range b.shares[b.settled:] {
-		s.receipt.giveUp(ErrUnacknowledged)
+		s.giveUp(ErrUnacknowledged)
 	}
 }
 

@@ -2,9 +2,12 @@ package client_test
 
 import (
 	"fmt"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -32,6 +35,42 @@ func BenchmarkPublisher(b *testing.B) {
 			if err := stop(); err != nil {
 				b.Fatal(err)
 			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
+		})
+	}
+}
+
+// BenchmarkClient sends events over 100,000 holders by single calls to an embedded server that syncs at NATS' own default, every two minutes,
+// until all are acknowledged.
+//
+//	go test -run '^$' -bench Client -benchtime 5000000x ./pkg/client
+func BenchmarkClient(b *testing.B) {
+	for _, senders := range []int{1, 2, 8} {
+		b.Run(fmt.Sprintf("senders=%d", senders), func(b *testing.B) {
+			s, _ := declaredWith(b, embedded.Options{SyncInterval: 2 * time.Minute})
+			c := openClient(b, client.Options{NATS: jetstream.Options{InProcess: s.server}, Name: "bench", Keep: client.Folder(b.TempDir())})
+			series := make([]events.HoldEvent, 100_000)
+			for i := range series {
+				series[i] = hold(i, len(series))
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			var all sync.WaitGroup
+			for sender := range senders {
+				all.Go(func() {
+					for i := sender; i < b.N; i += senders {
+						if err := c.Hold(b.Context(), series[i%len(series)]); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			all.Wait()
+			if err := c.Flush(b.Context()); err != nil {
+				b.Fatal(err)
+			}
+			b.StopTimer()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
 	}

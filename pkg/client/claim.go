@@ -38,7 +38,8 @@ type NameClaim struct {
 	Epoch uint64
 
 	bucket *jetstream.Bucket
-	value  []byte // tells this claim from any other
+	token  string // tells this claim from any other
+	value  []byte // has it
 	ttl    time.Duration
 
 	mu       sync.Mutex
@@ -60,20 +61,13 @@ func Claim(ctx context.Context, c *jetstream.Client, prefix string) (*NameClaim,
 }
 
 func claim(ctx context.Context, c *jetstream.Client, prefix string, ttl time.Duration) (*NameClaim, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown" // it is only there to be looked at
-	}
-	value, err := json.Marshal(claimant{Claim: rand.Text(), Host: host, PID: os.Getpid()})
-	if err != nil {
-		return nil, fmt.Errorf("claim a name: %w", err)
-	}
+	token := rand.Text()
 	for i := range maxNames {
-		n := &NameClaim{Name: prefix + "-" + strconv.Itoa(i+1), bucket: c.Bucket(jetstream.Producers), value: value, ttl: ttl}
-		if err := checkProducer(n.Name); err != nil {
-			return nil, fmt.Errorf("claim a name: %w", err)
+		n, err := newClaim(c, prefix+"-"+strconv.Itoa(i+1), token, ttl)
+		if err != nil {
+			return nil, err
 		}
-		err := n.create(ctx)
+		err = n.create(ctx)
 		if err == nil {
 			return n, nil
 		}
@@ -82,6 +76,60 @@ func claim(ctx context.Context, c *jetstream.Client, prefix string, ttl time.Dur
 		}
 	}
 	return nil, fmt.Errorf("claim a name: all from %s-1 to %s-%d are taken", prefix, prefix, maxNames)
+}
+
+// newClaim returns a claim that is not made yet.
+func newClaim(c *jetstream.Client, name, token string, ttl time.Duration) (*NameClaim, error) {
+	if err := checkProducer(name); err != nil {
+		return nil, fmt.Errorf("claim a name: %w", err)
+	}
+	value, err := json.Marshal(ownClaimant(token))
+	if err != nil {
+		return nil, fmt.Errorf("claim a name: %w", err)
+	}
+	return &NameClaim{Name: name, bucket: c.Bucket(jetstream.Producers), token: token, value: value, ttl: ttl}, nil
+}
+
+// ownClaimant is this process as a claimant.
+func ownClaimant(token string) claimant {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown" // it is only there to be looked at
+	}
+	return claimant{Claim: token, Host: host, PID: os.Getpid()}
+}
+
+// claimOwn claims a name with a token that its owner keeps, so that the claim of a process that died is taken over at once if restarted is set. It
+// returns ErrNameTaken if the claim is another's.
+func claimOwn(ctx context.Context, c *jetstream.Client, name, token string, restarted bool, ttl time.Duration) (*NameClaim, error) {
+	n, err := newClaim(c, name, token, ttl)
+	if err != nil {
+		return nil, err
+	}
+	err = n.create(ctx)
+	if !errors.Is(err, jetstream.ErrConflict) {
+		if err != nil {
+			return nil, fmt.Errorf("claim the name %s: %w", name, err)
+		}
+		return n, nil
+	}
+	entry, err := n.bucket.Get(ctx, n.key())
+	if err != nil {
+		return nil, fmt.Errorf("claim the name %s: %w", name, err)
+	}
+	var holder claimant
+	_ = json.Unmarshal(entry.Value, &holder) // whatever it is, it is somebody's
+	if holder.Claim != token || !restarted && holder != ownClaimant(token) {
+		return nil, fmt.Errorf("claim the name %s: %w, by process %d on host %s since %s at the latest: stop it, or choose another name; a name is free 5 minutes after its process died",
+			name, ErrNameTaken, holder.PID, holder.Host, entry.Time.Format(time.RFC3339))
+	}
+	started := time.Now()
+	revision, err := n.bucket.Update(ctx, n.key(), n.value, entry.Revision, ttl)
+	if err != nil {
+		return nil, fmt.Errorf("claim the name %s: %w", name, err) // tried again, and found to be our own if it was stored
+	}
+	n.Epoch, n.revision, n.renewed = revision, revision, started
+	return n, nil
 }
 
 func (n *NameClaim) create(ctx context.Context) error {

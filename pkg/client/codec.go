@@ -13,7 +13,9 @@ type Event interface {
 // codec is what differs between the logs.
 type codec[E Event] struct {
 	log     jetstream.Log
+	number  int // of the log, in records of the spool
 	append  func(b []byte, o events.Origin, list []E) []byte
+	decode  func(data []byte, list []E) (events.Origin, []E, error)
 	placeBy func(*E) string // the id that decides the partition
 	bound   func(*E) int    // at least the bytes that the event takes in an envelope
 }
@@ -27,7 +29,9 @@ const (
 
 var holdCodec = codec[events.HoldEvent]{
 	log:     jetstream.Holds,
+	number:  spoolHolds,
 	append:  events.AppendHolds,
+	decode:  events.DecodeHolds,
 	placeBy: func(e *events.HoldEvent) string { return e.Holder },
 	bound: func(e *events.HoldEvent) int {
 		return eventOverhead + len(e.Token) + len(e.Holder) + len(e.HoldID)
@@ -36,7 +40,9 @@ var holdCodec = codec[events.HoldEvent]{
 
 var pohCodec = codec[events.PoHEvent]{
 	log:     jetstream.PoH,
+	number:  spoolPoH,
 	append:  events.AppendPoH,
+	decode:  events.DecodePoH,
 	placeBy: func(e *events.PoHEvent) string { return e.Node },
 	bound: func(e *events.PoHEvent) int {
 		return eventOverhead + len(e.Node) + len(e.Method) + len(e.Route)

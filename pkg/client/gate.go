@@ -30,9 +30,13 @@ func (g *gate) enter(ctx context.Context, n int) error {
 		g.mu.Unlock()
 		return ErrClosed
 	}
+	if g.line.Len() == 0 && g.fits(n) {
+		g.inside += n
+		g.mu.Unlock()
+		return nil
+	}
 	v := &visitor{events: n, admitted: make(chan error, 1)}
 	place := g.line.PushBack(v)
-	g.admit()
 	g.mu.Unlock()
 
 	select {
@@ -52,6 +56,23 @@ func (g *gate) enter(ctx context.Context, n int) error {
 	}
 }
 
+// enterNow lets n events in at once or returns an error: ErrClosed, or ErrOverflow if there is no room.
+func (g *gate) enterNow(n int) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.closed:
+		return ErrClosed
+	case g.line.Len() > 0 || !g.fits(n):
+		return ErrOverflow
+	}
+	g.inside += n
+	return nil
+}
+
+// fits tells whether there is room for n more events. The caller holds mu.
+func (g *gate) fits(n int) bool { return g.inside == 0 || g.inside+n <= g.limit }
+
 // leave lets n events out.
 func (g *gate) leave(n int) {
 	g.mu.Lock()
@@ -64,7 +85,7 @@ func (g *gate) leave(n int) {
 func (g *gate) admit() {
 	for front := g.line.Front(); front != nil; front = g.line.Front() {
 		v := front.Value.(*visitor)
-		if g.inside > 0 && g.inside+v.events > g.limit {
+		if !g.fits(v.events) {
 			return
 		}
 		g.inside += v.events

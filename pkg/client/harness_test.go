@@ -45,15 +45,21 @@ func until(t testing.TB, what string, condition func() bool) {
 
 // testServer is an embedded server that can be stopped and started again on its port.
 type testServer struct {
-	t      testing.TB
-	dir    string
-	listen string
-	server *embedded.Server
+	t       testing.TB
+	options embedded.Options
+	listen  string
+	server  *embedded.Server
 }
 
 func startServer(t testing.TB) *testServer {
 	t.Helper()
-	s := &testServer{t: t, dir: t.TempDir(), listen: "127.0.0.1:0"}
+	return startServerWith(t, embedded.Options{})
+}
+
+func startServerWith(t testing.TB, o embedded.Options) *testServer {
+	t.Helper()
+	o.StoreDir = t.TempDir()
+	s := &testServer{t: t, options: o, listen: "127.0.0.1:0"}
 	s.start()
 	t.Cleanup(s.stop)
 	return s
@@ -61,7 +67,8 @@ func startServer(t testing.TB) *testServer {
 
 func (s *testServer) start() {
 	s.t.Helper()
-	server, err := embedded.New(embedded.Options{StoreDir: s.dir, Listen: s.listen})
+	s.options.Listen = s.listen
+	server, err := embedded.New(s.options)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -98,12 +105,32 @@ func connect(t testing.TB, url string) *jetstream.Client {
 // declared starts a server with the streams and buckets, and connects to it.
 func declared(t testing.TB) (*testServer, *jetstream.Client) {
 	t.Helper()
-	s := startServer(t)
+	return declaredWith(t, embedded.Options{})
+}
+
+func declaredWith(t testing.TB, o embedded.Options) (*testServer, *jetstream.Client) {
+	t.Helper()
+	s := startServerWith(t, o)
 	c := connect(t, s.server.URL())
 	if _, err := c.Apply(testContext(t), jetstream.Declaration{}); err != nil {
 		t.Fatal(err)
 	}
 	return s, c
+}
+
+// openClient opens a client and closes it with the test.
+func openClient(t testing.TB, o client.Options) *client.Client {
+	t.Helper()
+	c, err := client.Open(testContext(t), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+		defer cancel()
+		_ = c.Close(ctx) // the test has looked, if it cares
+	})
+	return c
 }
 
 func newPublisher(t testing.TB, c *jetstream.Client, o client.PublisherOptions) *client.Publisher[events.HoldEvent] {

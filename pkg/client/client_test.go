@@ -1,0 +1,613 @@
+package client_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	njs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/client"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// counted reads the log of holds as the fold does, and returns which events of the producers counted, by partition. It fails the test where
+// the fold would refuse a message, or would find a gap.
+func counted(t testing.TB, c *jetstream.Client) [jetstream.Partitions][]events.HoldEvent {
+	t.Helper()
+	return countedOf(t, c, "")
+}
+
+// countedOf is counted for one producer, or for all if it is empty.
+func countedOf(t testing.TB, c *jetstream.Client, producer string) (parts [jetstream.Partitions][]events.HoldEvent) {
+	t.Helper()
+	type where struct {
+		producer  string
+		partition int
+	}
+	type numbers struct{ epoch, last uint64 }
+	known := map[where]numbers{}
+	for _, m := range messages(t, c, jetstream.Holds) {
+		o, list, err := events.DecodeHolds(m.Data, nil)
+		if err != nil {
+			t.Fatalf("message %d: %v", m.Sequence, err)
+		}
+		if producer != "" && o.Producer != producer {
+			continue
+		}
+		p := events.PlaceOf(list[0].Holder).Partition
+		n := known[where{o.Producer, p}]
+		if o.Epoch < n.epoch {
+			t.Fatalf("message %d of %s in partition %d: epoch %d comes behind epoch %d, and would be refused", m.Sequence, o.Producer, p, o.Epoch, n.epoch)
+		}
+		if o.Epoch > n.epoch {
+			n = numbers{epoch: o.Epoch}
+		}
+		for i, e := range list {
+			switch number := o.First + uint64(i); {
+			case number > n.last+1:
+				t.Fatalf("message %d of %s in partition %d: number %d comes behind %d", m.Sequence, o.Producer, p, number, n.last)
+			case number == n.last+1:
+				n.last = number
+				parts[p] = append(parts[p], e)
+			}
+		}
+		known[where{o.Producer, p}] = n
+	}
+	return parts
+}
+
+// wantCounted holds what counted against events in the order in which they were sent.
+func wantCounted(t testing.TB, c *jetstream.Client, want []events.HoldEvent) {
+	t.Helper()
+	if diff := cmp.Diff(byPartition(want), counted(t, c)); diff != "" {
+		t.Errorf("the stream (-want +got):\n%s", diff)
+	}
+}
+
+func give(t testing.TB, c *client.Client, list ...events.HoldEvent) {
+	t.Helper()
+	for _, e := range list {
+		if err := c.Hold(testContext(t), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func flush(t testing.TB, c *client.Client) {
+	t.Helper()
+	if err := c.Flush(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func closeClient(t testing.TB, c *client.Client) {
+	t.Helper()
+	if err := c.Close(testContext(t)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// closeNow closes a client that is given no time.
+func closeNow(c *client.Client) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return c.Close(ctx)
+}
+
+func natsAt(s *testServer) jetstream.Options { return jetstream.Options{URL: "nats://" + s.listen} }
+
+// keeps runs a test with both ways to keep.
+func keeps(t *testing.T, run func(t *testing.T, keep client.Keep)) {
+	t.Run("folder", func(t *testing.T) { run(t, client.Folder(t.TempDir())) })
+	t.Run("bucket", func(t *testing.T) { run(t, client.Bucket()) })
+}
+
+func TestClientGoesOnAfterAClose(t *testing.T) {
+	keeps(t, func(t *testing.T, keep client.Keep) {
+		s, js := declared(t)
+		var epoch uint64
+		for round := range 3 {
+			c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: keep})
+			give(t, c, holds(200*round, 200*round+100, 40)...)
+			receipt, err := c.SendHolds(testContext(t), holds(200*round+100, 200*round+200, 40))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if round == 1 {
+				flush(t, c)
+				wantCounted(t, js, holds(0, 400, 40))
+			}
+			if err := c.PoH(testContext(t), events.PoHEvent{Kind: events.KindPeers, Node: "n", Peers: uint64(round)}); err != nil {
+				t.Fatal(err)
+			}
+			closeClient(t, c)
+			wait(t, receipt)
+			stats := c.Stats()
+			if round == 0 {
+				epoch = stats.Epoch
+			}
+			if stats.Epoch != epoch || stats.Acknowledged != 201 || stats.Queued != 0 || stats.Spooled != 0 || stats.SpooledBytes != 0 {
+				t.Errorf("round %d: %+v, want epoch %d and 201 acknowledged", round, stats, epoch)
+			}
+			if err := c.Hold(t.Context(), hold(1, 1)); !errors.Is(err, client.ErrClosed) {
+				t.Errorf("Hold after Close: %v, want ErrClosed", err)
+			}
+			if err := c.Close(t.Context()); err != nil {
+				t.Errorf("Close again: %v", err)
+			}
+		}
+		wantCounted(t, js, holds(0, 600, 40))
+		first := uint64(1)
+		for _, m := range messages(t, js, jetstream.PoH) {
+			o, _, err := events.DecodePoH(m.Data, nil)
+			if err != nil || o.Epoch != epoch || o.First != first {
+				t.Errorf("PoH message %d: %+v, %v; want epoch %d, number %d", m.Sequence, o, err, epoch, first)
+			}
+			first++
+		}
+	})
+}
+
+func TestClientOpensWithoutAServer(t *testing.T) {
+	keeps(t, func(t *testing.T, keep client.Keep) {
+		s, js := declared(t)
+		s.stop()
+		c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: keep, MaxPending: 2000})
+		give(t, c, holds(0, 1000, 40)...)
+		if stats := c.Stats(); stats.Connected || stats.Acknowledged != 0 || stats.Err != nil {
+			t.Errorf("without a server: %+v", stats)
+		}
+		s.start()
+		flush(t, c)
+		wantCounted(t, js, holds(0, 1000, 40))
+	})
+}
+
+// The streams and the bucket may come later than the client.
+func TestClientWaitsForTheBucket(t *testing.T) {
+	keeps(t, func(t *testing.T, keep client.Keep) {
+		s := startServer(t)
+		c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: keep})
+		give(t, c, holds(0, 10, 3)...)
+		js := connect(t, s.server.URL())
+		if _, err := js.Apply(testContext(t), jetstream.Declaration{}); err != nil {
+			t.Fatal(err)
+		}
+		flush(t, c)
+		wantCounted(t, js, holds(0, 10, 3))
+	})
+}
+
+func TestClientSpoolsWhileNATSIsAway(t *testing.T) {
+	s, js := declared(t)
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir()), MaxPending: 100, Overflow: client.Refuse})
+	give(t, c, holds(0, 50, 7)...)
+	flush(t, c)
+	s.stop()
+	var sent []events.HoldEvent
+	for i := 50; i < 2000; { // far more than memory may hold
+		switch err := c.Hold(t.Context(), hold(i, 7)); {
+		case err == nil:
+			sent = append(sent, hold(i, 7))
+			i++
+		case errors.Is(err, client.ErrOverflow):
+			until(t, "there is room", func() bool { return c.Stats().Queued < 100 })
+		default:
+			t.Fatal(err)
+		}
+	}
+	until(t, "all is spooled", func() bool { return c.Stats().Queued == 0 })
+	if stats := c.Stats(); stats.Spooled != int64(len(sent)) || stats.SpooledBytes == 0 {
+		t.Errorf("%+v, want %d spooled", stats, len(sent))
+	}
+	receipt, err := c.SendHolds(t.Context(), holds(2000, 2050, 7))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	wait(t, receipt)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 2050, 7))
+	until(t, "the spool is empty", func() bool { return c.Stats().SpooledBytes == 0 })
+	give(t, c, holds(2050, 2060, 7)...)
+	closeClient(t, c)
+	wantCounted(t, js, holds(0, 2060, 7))
+}
+
+// What was sent and not acknowledged may be stored, so it is spooled as it was.
+func TestClientSpoolsAnEnvelopeOfUnknownOutcomeAsItIs(t *testing.T) {
+	s, js := declared(t)
+	lossy := startProxy(t, s.listen)
+	c := openClient(t, client.Options{NATS: jetstream.Options{URL: lossy.url()}, Name: "till", Keep: client.Folder(t.TempDir())})
+	give(t, c, hold(0, 1))
+	flush(t, c)
+	lossy.loseAnswers()
+	give(t, c, holds(1, 50, 1)...)
+	until(t, "the stream has all", func() bool {
+		state, err := js.StreamState(testContext(t), jetstream.Holds)
+		return err == nil && state.Messages >= 2
+	})
+	lossy.heal()
+	give(t, c, holds(50, 60, 1)...)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 60, 1))
+	if n := len(messages(t, js, jetstream.Holds)); n < 4 {
+		t.Errorf("%d messages, want one of them twice", n)
+	}
+}
+
+func TestClientClosedWhileNATSIsAway(t *testing.T) {
+	s, js := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}
+	c := openClient(t, o)
+	give(t, c, holds(0, 100, 9)...)
+	flush(t, c)
+	epoch := c.Stats().Epoch
+	s.stop()
+	give(t, c, holds(100, 200, 9)...)
+	receipt, err := c.SendHolds(t.Context(), holds(200, 300, 9))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := closeNow(c); err != nil {
+		t.Errorf("Close: %v, want nil: it is in the spool", err)
+	}
+	if err := receipt.Wait(testContext(t)); !errors.Is(err, client.ErrSpooled) {
+		t.Errorf("the receipt: %v, want ErrSpooled", err)
+	}
+
+	c = openClient(t, o) // NATS is still away
+	if stats := c.Stats(); stats.Spooled != 200 || stats.Epoch <= epoch {
+		t.Errorf("%+v, want 200 spooled and an epoch above %d", stats, epoch)
+	}
+	give(t, c, holds(300, 400, 9)...)
+	until(t, "it is spooled behind the rest", func() bool { return c.Stats().Spooled == 300 })
+	s.start()
+	flush(t, c)
+	wantCounted(t, js, holds(0, 400, 9))
+	closeClient(t, c)
+
+	s.stop()
+	o.Keep = client.Bucket()
+	c = openClient(t, o)
+	give(t, c, hold(1, 1))
+	if err := closeNow(c); !errors.Is(err, client.ErrUnacknowledged) {
+		t.Errorf("Close without a spool: %v, want ErrUnacknowledged", err)
+	}
+	s.start()
+}
+
+func TestClientRefusesWhatTheFoldWould(t *testing.T) {
+	s, _ := declared(t)
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir())})
+	ahead := hold(1, 1)
+	ahead.Start = events.Time(time.Now().Add(time.Hour).UnixMilli())
+	nameless := hold(1, 1)
+	nameless.Holder = ""
+	for _, e := range []events.HoldEvent{ahead, nameless} {
+		if err := c.Hold(t.Context(), e); !isRefusal(err) {
+			t.Errorf("Hold(%+v): %v, want a refusal", e, err)
+		}
+		if _, err := c.SendHolds(t.Context(), []events.HoldEvent{hold(1, 1), e}); !isRefusal(err) || !strings.Contains(err.Error(), "event 1") {
+			t.Errorf("SendHolds: %v, want a refusal of event 1", err)
+		}
+	}
+	if err := c.PoH(t.Context(), events.PoHEvent{Kind: events.KindGC, Node: "n"}); !isRefusal(err) {
+		t.Errorf("PoH: %v, want a refusal", err)
+	}
+	soon := hold(2, 1)
+	soon.Start = events.Time(time.Now().Add(4 * time.Minute).UnixMilli())
+	give(t, c, soon)
+	if n := c.Stats().Refused; n != 5 {
+		t.Errorf("%d refused, want 5", n)
+	}
+}
+
+func isRefusal(err error) bool {
+	_, ok := errors.AsType[*events.Refusal](err)
+	return ok
+}
+
+func TestNameIsTaken(t *testing.T) {
+	s, js := declared(t)
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir())}
+	first := openClient(t, o)
+	if _, err := client.Open(testContext(t), o); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("the same folder again: %v, want an error that names this process", err)
+	}
+	other := o
+	other.Keep = client.Folder(t.TempDir())
+	if _, err := client.Open(testContext(t), other); !errors.Is(err, client.ErrNameTaken) || !strings.Contains(err.Error(), fmt.Sprintf("process %d", os.Getpid())) {
+		t.Errorf("the same name in another folder: %v, want ErrNameTaken that names this process", err)
+	}
+
+	// NATS being away at first, it becomes a state, in which nothing that was taken is lost.
+	s.stop()
+	second := openClient(t, other)
+	give(t, second, holds(0, 10, 3)...)
+	s.start()
+	until(t, "the state is known", func() bool { return errors.Is(second.Stats().Err, client.ErrNameTaken) })
+	if err := second.Hold(t.Context(), hold(1, 1)); !errors.Is(err, client.ErrNameTaken) {
+		t.Errorf("Hold: %v, want ErrNameTaken", err)
+	}
+	until(t, "the first one is connected", func() bool { return first.Stats().Connected })
+	closeClient(t, first)
+	flush(t, second)
+	give(t, second, holds(10, 20, 3)...)
+	flush(t, second)
+	wantCounted(t, js, holds(0, 20, 3))
+
+	// With a bucket, each takes a name of its own.
+	o.Keep = client.Bucket()
+	one, two := openClient(t, o), openClient(t, o)
+	if one.Stats().Name != "till-1" || two.Stats().Name != "till-2" {
+		t.Errorf("names %s and %s, want till-1 and till-2", one.Stats().Name, two.Stats().Name)
+	}
+}
+
+func TestCrashedClientsClaimIsTakenBackAtOnce(t *testing.T) {
+	s, js := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till"}
+	var last uint64
+	for round := range 3 {
+		d, err := client.OpenDisk(path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := client.OpenOn(testContext(t), o, d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if epoch := c.Stats().Epoch; epoch <= last {
+			t.Errorf("round %d: epoch %d behind %d", round, epoch, last)
+		} else {
+			last = epoch
+		}
+		give(t, c, holds(10*round, 10*round+10, 4)...)
+		flush(t, c)
+		d.Kill()
+		c.Crash()
+	}
+	wantCounted(t, js, holds(0, 30, 4))
+}
+
+// A segment that is sent and not yet gone would be sent again by the next process, under an epoch that must not be over by then.
+func TestNothingNewIsSentBeforeWhatIsInheritedIsGone(t *testing.T) {
+	s, js := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}
+	s.stop()
+	c := openClient(t, o)
+	give(t, c, holds(0, 20, 3)...)
+	if err := closeNow(c); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	var removable atomic.Bool
+	var tried atomic.Int64
+	d, err := client.OpenDisk(path, func(op string) client.Fault {
+		if op != "remove" || removable.Load() {
+			return client.Works
+		}
+		tried.Add(1)
+		return client.Fails
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = client.OpenOn(testContext(t), o, d); err != nil {
+		t.Fatal(err)
+	}
+	defer closeNow(c)
+	give(t, c, holds(20, 40, 3)...)
+	until(t, "removal is tried again", func() bool { return tried.Load() >= 3 })
+	if n := c.Stats().Acknowledged; n != 20 {
+		t.Errorf("%d acknowledged, want the 20 of before alone", n)
+	}
+	removable.Store(true)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 40, 3))
+}
+
+// A claim that is gone is made again. If somebody used the name meanwhile, a client with a bucket takes another identity.
+func TestLostClaim(t *testing.T) {
+	keeps(t, func(t *testing.T, keep client.Keep) {
+		s, js := declared(t)
+		o := client.Options{NATS: natsAt(s), Name: "till", Keep: keep}.WithClaimTTL(time.Second)
+		c := openClient(t, o)
+		give(t, c, holds(0, 10, 3)...)
+		flush(t, c)
+		stats := c.Stats()
+		bucket := js.Bucket(jetstream.Producers)
+		lose := func() {
+			t.Helper()
+			until(t, "the claim is deleted", func() bool {
+				e, err := bucket.Get(testContext(t), stats.Name)
+				return err == nil && bucket.Delete(testContext(t), stats.Name, e.Revision) == nil
+			})
+		}
+		lose()
+		give(t, c, holds(10, 20, 3)...)
+		flush(t, c)
+		until(t, "the claim is there again", func() bool {
+			_, err := bucket.Get(testContext(t), stats.Name)
+			return err == nil
+		})
+		if again := c.Stats(); again.Epoch != stats.Epoch || again.Name != stats.Name {
+			t.Errorf("%+v, want the identity of before: %+v", again, stats)
+		}
+		if stats.Name == "till-1" {
+			if err := bumpNumbers(testContext(t), js, stats.Name); err != nil {
+				t.Fatal(err)
+			}
+			lose()
+			until(t, "it has another identity", func() bool { return c.Stats().Epoch > stats.Epoch })
+		}
+		give(t, c, holds(20, 30, 3)...)
+		closeClient(t, c)
+		wantCounted(t, js, holds(0, 30, 3))
+
+		c = openClient(t, o)
+		give(t, c, holds(30, 40, 3)...)
+		flush(t, c)
+		wantCounted(t, js, holds(0, 40, 3))
+	})
+}
+
+// bumpNumbers writes the kept numbers of a name again, as another user of the name would.
+func bumpNumbers(ctx context.Context, js *jetstream.Client, name string) error {
+	bucket := js.Bucket(jetstream.Producers)
+	e, err := bucket.Get(ctx, "numbers."+name)
+	if err != nil {
+		return err
+	}
+	_, err = bucket.Update(ctx, e.Key, e.Value, e.Revision, 0)
+	return err
+}
+
+func TestCrashWithABucketTakesANewEpoch(t *testing.T) {
+	s, js := declared(t)
+	o := client.Options{NATS: natsAt(s), Name: "till"}.WithClaimTTL(time.Second)
+	c := openClient(t, o)
+	give(t, c, holds(0, 10, 3)...)
+	flush(t, c)
+	first := c.Stats().Epoch
+	c.Crash()
+	until(t, "the claim expires", func() bool {
+		_, err := js.Bucket(jetstream.Producers).Get(testContext(t), "till-1")
+		return errors.Is(err, jetstream.ErrKeyNotFound)
+	})
+	c = openClient(t, o)
+	if stats := c.Stats(); stats.Name != "till-1" || stats.Epoch <= first {
+		t.Errorf("%+v, want till-1 with an epoch above %d", stats, first)
+	}
+	give(t, c, holds(10, 20, 3)...)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 20, 3))
+}
+
+func TestLingerGathersEvents(t *testing.T) {
+	s, _ := declared(t)
+	var mu sync.Mutex
+	var sizes []int
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", MaxBatch: 100, Linger: time.Hour, Observe: func(a client.Attempt) {
+		mu.Lock()
+		defer mu.Unlock()
+		sizes = append(sizes, a.Events)
+	}})
+	give(t, c, holds(0, 250, 1)...)
+	until(t, "the full ones are sent", func() bool { return c.Stats().Acknowledged >= 100 })
+	flush(t, c)
+	mu.Lock()
+	defer mu.Unlock()
+	total := 0
+	for _, n := range sizes {
+		total += n
+	}
+	if total != 250 || len(sizes) > 4 {
+		t.Errorf("envelopes of %v events, want 250 in few", sizes)
+	}
+}
+
+func TestSpooledEnvelopeThatTheStreamFindsTooLargeIsDivided(t *testing.T) {
+	s, js := declared(t)
+	raw, err := njs.New(js.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := raw.Stream(testContext(t), jetstream.Holds.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := stream.CachedInfo().Config
+	config.MaxMsgSize = 8 << 10
+	if _, err := raw.UpdateStream(testContext(t), config); err != nil {
+		t.Fatal(err)
+	}
+	s.stop()
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir())})
+	give(t, c, holds(0, 3000, 1)...)
+	until(t, "all is spooled", func() bool { return c.Stats().Spooled == 3000 })
+	s.start()
+	flush(t, c)
+	wantCounted(t, js, holds(0, 3000, 1))
+}
+
+func TestKeptFilesThatAreNotAsTheyWereWritten(t *testing.T) {
+	s, _ := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}
+	closeClient(t, openClient(t, o))
+	other := o
+	other.Name = "other"
+	if _, err := client.Open(testContext(t), other); err == nil || !strings.Contains(err.Error(), `"till"`) {
+		t.Errorf("a folder of another name: %v", err)
+	}
+	numbers := filepath.Join(path, "numbers")
+	whole, err := os.ReadFile(numbers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"cut off": string(whole[:len(whole)/2]), "empty": "", "changed": strings.Replace(string(whole), `"clean":true`, `"clean":null`, 1),
+	} {
+		if err := os.WriteFile(numbers, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := client.Open(testContext(t), o); !errors.Is(err, client.ErrDamaged) {
+			t.Errorf("%s: %v, want ErrDamaged", name, err)
+		}
+	}
+}
+
+func TestClientOptionsAreChecked(t *testing.T) {
+	for name, o := range map[string]client.Options{
+		"no name":                              {},
+		"a reserved name":                      {Name: events.ReservedProducers + "x"},
+		"a name that is no id":                 {Name: "a\xff", Keep: client.Folder(t.TempDir())},
+		"a spool in the bucket":                {Name: "x", SpoolBytes: 1 << 30},
+		"a spool that is too small":            {Name: "x", SpoolBytes: 1 << 10, Keep: client.Folder(t.TempDir())},
+		"a negative queue":                     {Name: "x", MaxPending: -1},
+		"a negative linger":                    {Name: "x", Linger: -1},
+		"an overflow that is none":             {Name: "x", Overflow: 7},
+		"a credentials file that is not there": {Name: "x", NATS: jetstream.Options{Credentials: "no.creds"}},
+	} {
+		if c, err := client.Open(testContext(t), o); err == nil {
+			t.Errorf("%s: accepted", name)
+			closeNow(c)
+		}
+	}
+}
+
+// The events of the hot path cost at most one allocation each, all of what comes of them included.
+func TestHotPathAllocates(t *testing.T) {
+	s, _ := declared(t)
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir())})
+	series := holds(0, 10_000, 1000)
+	round := func() {
+		for i := range series {
+			if err := c.Hold(t.Context(), series[i]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		flush(t, c)
+	}
+	round()
+	each := testing.AllocsPerRun(5, round) / float64(len(series))
+	if math.IsNaN(each) || each > 1 {
+		t.Errorf("%.2f allocations an event, want at most 1", each)
+	}
+}
