@@ -148,7 +148,7 @@ func (s *Service) tryOpen(ctx context.Context, c *jetstream.Client) (*session, e
 func (s *Service) publisherOptions(x *session, log jetstream.Log) client.PublisherOptions {
 	m, stream := s.metrics.streams[log], s.streams[log]
 	return client.PublisherOptions{
-		Producer: x.name, Epoch: x.epoch, DrainTimeout: publisherDrain, Logger: s.log,
+		Producer: x.name, Epoch: x.epoch, DrainTimeout: publisherDrain, Logger: s.log, Tracer: s.tracer,
 		Observe: func(a client.Attempt) {
 			m.observe(a)
 			switch {

@@ -103,7 +103,7 @@ func (l *lane[E]) unspoolOnce(ctx context.Context, r *record, envelope *[]byte) 
 	}
 	header := jetstream.Header(nil)
 	if r.traceparent != "" {
-		header = jetstream.Header{traceparent: {r.traceparent}}
+		header = jetstream.Header{jetstream.Traceparent: {r.traceparent}}
 	}
 	sent := make(chan error, 1)
 	go func() {

@@ -10,9 +10,6 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// traceparent is the header that carries the context of an envelope's span, as https://www.w3.org/TR/trace-context-1/ writes it.
-const traceparent = "traceparent"
-
 // maxLinks is how many spans the span of an envelope is linked to at most.
 const maxLinks = 32
 
@@ -84,7 +81,7 @@ func (p *Publisher[E]) begin(links []trace.Link) span {
 	ctx, s := p.options.Tracer.Start(context.Background(), "publish "+p.codec.log.Stream, trace.WithSpanKind(trace.SpanKindProducer), trace.WithLinks(links...))
 	carrier := propagation.MapCarrier{}
 	propagation.TraceContext{}.Inject(ctx, carrier)
-	return span{span: s, parent: carrier[traceparent]}
+	return span{span: s, parent: carrier[jetstream.Traceparent]}
 }
 
 // mark adds the span to a message's header, which may be nil.
@@ -95,7 +92,7 @@ func (s span) mark(header jetstream.Header) jetstream.Header {
 	if header == nil {
 		header = jetstream.Header{}
 	}
-	header[traceparent] = []string{s.parent}
+	header[jetstream.Traceparent] = []string{s.parent}
 	return header
 }
 
