@@ -4,6 +4,8 @@ package producers
 
 import (
 	"flag"
+	"fmt"
+	"os"
 	"path/filepath"
 	"testing"
 )
@@ -18,6 +20,23 @@ var (
 	root     = filepath.Join("..", "..")
 	examples = filepath.Join(root, "examples", "producers")
 )
+
+// binaries is a folder for the commands that the tests build.
+var binaries string
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	var err error
+	if binaries, err = os.MkdirTemp("", "holdfast-producers-"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(binaries)
+	return m.Run()
+}
 
 func needsProducers(t *testing.T) {
 	t.Helper()
