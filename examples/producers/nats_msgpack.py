@@ -21,6 +21,7 @@ from nats.errors import Error as NATSError
 from nats.js.errors import APIError
 
 RETRY_FOR = 60  # seconds; well below the two minutes for which a stream remembers ids of messages
+NEVER = {10054, 10097}  # codes of errors that sending again does not help: the message or its header is too large
 PLAIN = frozenset((string.ascii_letters + string.digits + "-_").encode())
 
 
@@ -91,12 +92,12 @@ async def publish(js, event, message_id, timeout=5.0, retry_for=RETRY_FOR):
         try:
             return await js.publish(subject, data, timeout=timeout, headers={"Nats-Msg-Id": message_id})
         except APIError as error:
-            if error.code == 400:  # this message will never be taken
+            if error.err_code in NEVER:
                 raise
             problem = error  # the stream is full, has no leader, or is still busy with the same message
         except (NATSError, OSError, asyncio.TimeoutError) as error:
-            # Nothing answers: the acknowledgement was lost, NATS is away, or no stream takes the subject (yet). A subject
-            # that this user may not publish to shows as a timeout too; nats-py's error_cb is told of it.
+            # Nothing answers: the acknowledgement was lost, NATS is away, or no stream takes the subject (yet). A subject that
+            # this user may not publish to shows as a timeout too; nats-py's error_cb is told of it.
             problem = error
         if asyncio.get_running_loop().time() > deadline:
             raise problem

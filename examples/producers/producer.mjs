@@ -23,6 +23,7 @@ import { envelope, pack, placeOf, row } from "./envelope.mjs";
 
 const BATCH = 1000; // events an envelope, at most about 0.5 MiB; 65,536 and 1 MiB are permitted
 const RETRY_FOR = 60_000; // milliseconds
+const NEVER = [10054, 10097]; // codes of errors that sending again does not help: the message or its header is too large
 
 const { values: options, positionals } = parseArgs({
   allowPositionals: true,
@@ -64,9 +65,9 @@ async function store(js, subject, data) {
     try {
       return await js.publish(subject, data, { timeout: Number(options.timeout) });
     } catch (error) {
-      // A status of 400 says that this message will never be taken. Everything else may pass: no answer (the acknowledgement
-      // was lost, NATS is away, this user may not publish there), nobody there (no stream, or it has no leader), a full stream.
-      if ((error instanceof JetStreamApiError && error.status === 400) || Date.now() > deadline) throw error;
+      // All but those may pass: no answer (the acknowledgement was lost, NATS is away, or this user may not publish there), nobody
+      // there (no stream takes the subject, or it has no leader), a full stream.
+      if ((error instanceof JetStreamApiError && NEVER.includes(error.code)) || Date.now() > deadline) throw error;
       console.error(`${subject}: ${error.message}; sending it again`);
       await sleep(500);
     }
