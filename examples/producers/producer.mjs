@@ -21,7 +21,6 @@ import { connect } from "@nats-io/transport-node";
 
 import { envelope, pack, placeOf, row } from "./envelope.mjs";
 
-const BATCH = 1000; // events an envelope, at most about 0.5 MiB; 65,536 and 1 MiB are permitted
 const RETRY_FOR = 60_000; // milliseconds
 const NEVER = [10054, 10097]; // codes of errors that sending again does not help: the message or its header is too large
 
@@ -31,11 +30,12 @@ const { values: options, positionals } = parseArgs({
     servers: { type: "string", default: "nats://127.0.0.1:4222" },
     producer: { type: "string" },
     epoch: { type: "string", default: "0" },
+    batch: { type: "string", default: "1000" }, // events an envelope, at most about 0.5 MiB; 65,536 and 1 MiB are permitted
     timeout: { type: "string", default: "5000" }, // milliseconds to wait for an acknowledgement before sending again
   },
 });
 if (!options.producer || positionals.length !== 1) {
-  console.error("usage: node producer.mjs --producer NAME [--servers URL] [--epoch N] [--timeout MS] JOURNAL");
+  console.error("usage: node producer.mjs --producer NAME [--servers URL] [--epoch N] [--batch N] [--timeout MS] JOURNAL");
   process.exit(2);
 }
 
@@ -76,9 +76,10 @@ async function store(js, subject, data) {
 
 /** Sends the events of one partition, one envelope after the other, so that they are stored in their order. */
 async function sendLane(js, subject, { log, events }) {
-  for (let at = 0; at < events.length; at += BATCH) {
+  const batch = Math.max(1, Number(options.batch));
+  for (let at = 0; at < events.length; at += batch) {
     const origin = { log, producer: options.producer, epoch: BigInt(options.epoch), first: at + 1 };
-    await store(js, subject, envelope(origin, events.slice(at, at + BATCH)));
+    await store(js, subject, envelope(origin, events.slice(at, at + batch)));
   }
 }
 

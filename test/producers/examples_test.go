@@ -331,12 +331,19 @@ func TestJavaScript(t *testing.T) {
 	run := func(w *world, server string, args ...string) string {
 		return w.mustRun(folder, nil, node, append([]string{"producer.mjs", "--servers", server, "--producer", "till-7"}, args...)...)
 	}
-	for times := range uint64(2) {
-		says(t, run(w, w.nats, "holds.ndjson"), "5 stored, in 4 partitions")
-		says(t, run(w, w.nats, "poh.ndjson"), "6 stored, in 2 partitions")
+	// Sent again it is stored again, also divided otherwise, and skipped.
+	messages := [2]uint64{}
+	for _, again := range []struct {
+		batch string
+		more  [2]uint64 // messages of holds and of Proof of History
+	}{{"1000", [2]uint64{4, 2}}, {"1000", [2]uint64{4, 2}}, {"1", [2]uint64{5, 6}}, {"2", [2]uint64{4, 3}}} {
+		says(t, run(w, w.nats, "--batch", again.batch, "holds.ndjson"), "5 stored, in 4 partitions")
+		says(t, run(w, w.nats, "--batch", again.batch, "poh.ndjson"), "6 stored, in 2 partitions")
 		w.expect(scoresOfHolds, proofsOf(1))
-		if holds, poh := w.messages("HOLDS"), w.messages("POH"); holds != 4*(times+1) || poh != 2*(times+1) {
-			t.Errorf("%d and %d messages after %d runs, want 4 and 2 each: they are stored again and skipped", holds, poh, times+1)
+		messages[0] += again.more[0]
+		messages[1] += again.more[1]
+		if got := [2]uint64{w.messages("HOLDS"), w.messages("POH")}; got != messages {
+			t.Errorf("%d messages, want %d", got, messages)
 		}
 	}
 
