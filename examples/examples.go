@@ -1,4 +1,4 @@
-// Package examples is real input for a first run. README.md says where it comes from.
+// Package examples is input for a first run. README.md says where it comes from.
 package examples
 
 import _ "embed" // for the log
