@@ -238,6 +238,29 @@ func TestRacesForTheLast(t *testing.T) {
 	}
 }
 
+// Of two requests that each fitted when they began, the second to take is refused.
+func TestTheLastAreTakenOnce(t *testing.T) {
+	p := one(t, Limits{Events: Rate{1, 10}, New: Rate{1, 10}}, new(clock).now)
+	first, err := p.Request(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := p.Request(6)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second.Holder("second")
+	if err := first.Take(); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if over, ok := errors.AsType[*OverLimit](second.Take()); !ok || over.Limit != EventsLimit || over.Left != 4 || over.Wait != 2*time.Second {
+		t.Errorf("the second: %+v", over)
+	}
+	if now, _ := p.Known(); now != 0 {
+		t.Errorf("%d ids are known, of a request that was refused", now)
+	}
+}
+
 func TestWhatIsNew(t *testing.T) {
 	c := &clock{}
 	p := one(t, Limits{New: Rate{0.001, 1000}, Remember: 1000}, c.now)
