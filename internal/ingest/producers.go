@@ -30,6 +30,12 @@ type ProducerFlags struct {
 	LimitBytesBurst  int     `help:"Most bytes at once; 0 = those of one second." default:"0" group:"Producers:"`
 }
 
+// Validate is called when the flags are parsed.
+func (f ProducerFlags) Validate() error {
+	_, err := f.set(nil)
+	return err
+}
+
 // set reads the producers, whose limits go by that clock.
 func (f ProducerFlags) set(now func() time.Time) (*producers.Set, error) {
 	return producers.New(producers.Options{File: f.Producers, Now: now, Limits: producers.Limits{
