@@ -56,6 +56,20 @@ producers:
 	}
 }
 
+// The example for people is one that is taken.
+func TestParseTheExample(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "producers.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(page), "```yaml\nproducers:")
+	example, _, _ = strings.Cut(example, "```")
+	entries, err := parse([]byte("producers:"+example), Limits{})
+	if err != nil || len(entries) != 2 || len(entries[1].sums) != 2 || entries[0].limits.Events != (Rate{1000, 5000}) || entries[0].limits.New != (Rate{10, DefaultRemember}) {
+		t.Errorf("%+v, %v", entries, err)
+	}
+}
+
 // What is wrong is said with its line, and what may be a token is not shown.
 func TestParseRefuses(t *testing.T) {
 	one := func(more string) string { return "producers:\n- name: a\n  token-sha256: " + sumOf("a") + "\n" + more }
