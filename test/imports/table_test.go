@@ -49,6 +49,7 @@ var table = []row{
 	{path: "jetstream", rule: "the streams and buckets know neither the fold nor our services", never: []string{"internal", "pkg/score"}},
 
 	{path: "internal/ingest", rule: "services never import one another", never: except(services, "internal/ingest")},
+	{path: "internal/ingest/producers", rule: "who sends, and how much, knows nothing else of ours", ours: none, never: slices.Concat(nats, logging)},
 	{path: "internal/aggregate", rule: "services never import one another", never: except(services, "internal/aggregate")},
 	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
 	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
