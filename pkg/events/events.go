@@ -106,7 +106,7 @@ const MaxPeers = 1<<53 - 1
 const MaxCount = 1<<53 - 1
 
 // MaxLatencies is the most bytes that the latencies of a poh.sum take. A histogram that has something in all of its buckets,
-// with the largest counts, takes 19,138.
+// with the largest counts, takes 19,038.
 const MaxLatencies = 20 << 10
 
 // Result is the outcome of issuing or verifying a proof.
