@@ -11,6 +11,7 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // maxErrors is how many refused events an answer lists.
@@ -68,9 +69,15 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 
 func (s *Service) pohEndpoint() endpoint[events.PoHEvent] {
 	return endpoint[events.PoHEvent]{
-		name:      "poh",
-		log:       jetstream.PoH,
-		decode:    events.DecodeOpenPoH,
+		name: "poh",
+		log:  jetstream.PoH,
+		decode: func(data []byte) (events.PoHEvent, error) {
+			e, err := events.DecodeOpenPoH(data)
+			if err == nil {
+				err = poh.CheckSum(&e)
+			}
+			return e, err
+		},
 		kind:      func(e *events.PoHEvent) events.Kind { return e.Kind },
 		ids:       func(r *producers.Request, e *events.PoHEvent) { r.Proof(e.Node, e.Method, e.Route, e.Status) },
 		publisher: func(x *session) *client.Publisher[events.PoHEvent] { return x.poh },
