@@ -18,7 +18,7 @@ const prefix = "holdfast_ingest"
 type metrics struct {
 	registry *prometheus.Registry
 	http     *service.HTTPMetrics
-	accepted [events.KindGRPC + 1]prometheus.Counter // by kind; there is none for kind 0
+	accepted [events.KindSum + 1]prometheus.Counter // by kind; there is none for kind 0
 	refused  *prometheus.CounterVec                  // by endpoint and reason
 	unknown  *prometheus.CounterVec                  // by endpoint
 	epoch    prometheus.Gauge
@@ -54,7 +54,7 @@ func newMetrics(s *Service) (*metrics, error) {
 	accepted := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "_events_accepted_total", Help: "Events stored, by kind.",
 	}, []string{"kind"})
-	for kind := events.KindHold; kind <= events.KindGRPC; kind++ {
+	for kind := events.KindHold; kind <= events.KindSum; kind++ {
 		m.accepted[kind] = accepted.WithLabelValues(kind.String())
 	}
 	m.beginAtZero(s)

@@ -48,7 +48,7 @@ func ParseKind(name string) (Kind, error) {
 			return Kind(k), nil
 		}
 	}
-	return 0, refuse(UnknownKind, "kind", "%s is none of hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc", quote(name))
+	return 0, refuse(UnknownKind, "kind", "%s is none of hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc, poh.sum", quote(name))
 }
 
 // IsHold tells whether events of kind k belong to the log of holds; the others belong to the log of PoH.
@@ -56,6 +56,15 @@ func (k Kind) IsHold() bool { return k >= KindHold && k <= KindBalance }
 
 // IsPoH tells whether events of kind k belong to the log of Proof of History.
 func (k Kind) IsPoH() bool { return k >= KindIssued && k <= KindSum }
+
+// Sums tells whether a poh.sum may be one of events of kind k.
+func (k Kind) Sums() bool {
+	switch k {
+	case KindIssued, KindVerified, KindGC, KindHTTP, KindGRPC:
+		return true
+	}
+	return false
+}
 
 // HoldEvent is an event of the log of holds. Which fields count depends on Kind; the others are zero.
 type HoldEvent struct {
@@ -70,6 +79,11 @@ type HoldEvent struct {
 }
 
 // PoHEvent is an event of the log of Proof of History. Which fields count depends on Kind; the others are zero.
+//
+// A poh.sum stands for Count events of the kind Of that agree in everything but their latencies, and comes to what they
+// come to one by one. Its Result, GC, Method, Route and Status are theirs. Who counts proofs and measures them apart sends
+// sums of poh.issued and poh.verified that know less: a Result and no Latencies is a count of proofs and nothing about how
+// long they took, Latencies without a Result (which is 0 then) are latencies and no count of proofs.
 type PoHEvent struct {
 	Kind      Kind
 	Node      string // the reporting node; decides the partition
@@ -81,12 +95,19 @@ type PoHEvent struct {
 	Status    uint16 // http: the status, 100 to 999; grpc: the code, 0 to 16
 	Latency   int64  // poh.issued, poh.verified, http, grpc: nanoseconds, at least 0
 	Of        Kind   // poh.sum: what kind of events it sums up: KindIssued, KindVerified, KindGC, KindHTTP or KindGRPC
-	Count     uint64 // poh.sum: how many events; 1 to 2^53-1
-	Latencies string // poh.sum: their latencies, as poh.Histogram.Encode writes them; "" = none are known
+	Count     uint64 // poh.sum: how many events, 1 to MaxCount; of latencies, if it has any
+	Latencies string // poh.sum: their latencies, as poh.Histogram.Encode writes them, up to MaxLatencies bytes; "" = none are known
 }
 
 // MaxPeers is the largest count of peers: 2⁵³−1, the largest that JSON carries exactly.
 const MaxPeers = 1<<53 - 1
+
+// MaxCount is the most events that a poh.sum stands for: 2⁵³−1, the largest that JSON carries exactly.
+const MaxCount = 1<<53 - 1
+
+// MaxLatencies is the most bytes that the latencies of a poh.sum take. A histogram that has something in all of its buckets,
+// with the largest counts, takes 19,038.
+const MaxLatencies = 20 << 10
 
 // Result is the outcome of issuing or verifying a proof.
 type Result uint8

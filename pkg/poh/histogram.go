@@ -11,7 +11,8 @@ import (
 // exact, and the order of observations and merges does not matter.
 //
 // The zero Histogram is empty and ready for use; a nil one is empty too, for reading and for merging from.
-// Counts have 64 bits, which no log is long enough to fill.
+// Counts have 64 bits, which no log is long enough to fill; merging what only made-up ones could come to stays at the
+// largest count, and at the largest sum.
 type Histogram struct {
 	count   uint64
 	sum     Sum
@@ -75,15 +76,18 @@ var firstClassics = func() (t [numbers]uint8) {
 	return t
 }()
 
+// Reset empties the histogram. It keeps its memory, so that what it observes next allocates less.
+func (h *Histogram) Reset() { *h = Histogram{sketch: h.sketch[:0]} }
+
 // Merge adds what o has observed to h. It leaves o as it is and keeps nothing of its memory.
 func (h *Histogram) Merge(o *Histogram) {
 	if o == nil {
 		return
 	}
-	h.count += o.count
+	h.count = addCapped(h.count, o.count)
 	h.sum = h.sum.Add(o.sum)
 	for i, n := range o.classic {
-		h.classic[i] += n
+		h.classic[i] = addCapped(h.classic[i], n)
 	}
 	h.sketch = h.sketch.merge(o.sketch)
 }

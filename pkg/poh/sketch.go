@@ -129,18 +129,24 @@ func (s sketch) add(number, place int) sketch {
 	return slices.Insert(s, place, bucket{uint16(number), 1})
 }
 
-// merge returns s with the counts of t added. It writes into the memory of s.
-func (s sketch) merge(t sketch) sketch {
-	i, fresh := 0, 0
+// fresh returns how many buckets t has that s has not.
+func (s sketch) fresh(t sketch) (n int) {
+	i := 0
 	for _, b := range t {
 		for i < len(s) && s[i].number < b.number {
 			i++
 		}
 		if i == len(s) || s[i].number != b.number {
-			fresh++
+			n++
 		}
 	}
-	i = len(s) - 1
+	return n
+}
+
+// merge returns s with the counts of t added. It writes into the memory of s.
+func (s sketch) merge(t sketch) sketch {
+	fresh := s.fresh(t)
+	i := len(s) - 1
 	s = slices.Grow(s, fresh)[:len(s)+fresh]
 	for j, to := len(t)-1, len(s)-1; j >= 0; to-- { // from the back, so that nothing is overwritten unread
 		switch {
@@ -148,7 +154,7 @@ func (s sketch) merge(t sketch) sketch {
 			s[to] = s[i]
 			i--
 		case i >= 0 && s[i].number == t[j].number:
-			s[to] = bucket{t[j].number, s[i].count + t[j].count}
+			s[to] = bucket{t[j].number, addCapped(s[i].count, t[j].count)}
 			i, j = i-1, j-1
 		default:
 			s[to] = t[j]
