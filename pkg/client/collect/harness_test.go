@@ -191,4 +191,4 @@ func only(all map[string]string, prefixes ...string) map[string]string {
 }
 
 // ofNodes are the metrics that the exporter shows too.
-var ofNodes = []string{"poh_issued_total", "poh_issue_latency_seconds", "poh_verify_latency_seconds", "gc_events_total", "active_peers", "http_request", "grpc_request"}
+var ofNodes = []string{"poh_issued_total", "poh_verified_total", "poh_issue_latency_seconds", "poh_verify_latency_seconds", "gc_events_total", "active_peers", "http_request", "grpc_request"}

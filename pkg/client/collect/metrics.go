@@ -20,6 +20,7 @@ import (
 // What the nodes of this process did, under the names and labels by which the exporter shows it of all nodes.
 var (
 	issuedDesc        = describe("poh_issued_total", "Proofs issued by this process.", "result")
+	verifiedDesc      = describe("poh_verified_total", "Proofs verified by this process.", "result")
 	issueLatencyDesc  = describe("poh_issue_latency_seconds", "Time that issuing a proof took.")
 	verifyLatencyDesc = describe("poh_verify_latency_seconds", "Time that verifying a proof took.", "result")
 	gcDesc            = describe("gc_events_total", "Garbage collections of this process.", "type")
@@ -151,15 +152,16 @@ func (m *metrics) emit(out *emitter) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var issuing poh.Histogram
-	for _, r := range []events.Result{0, events.Success, events.Failure} {
+	for _, r := range []events.Result{events.Success, events.Failure, 0} {
 		issued, verified := m.proofs(events.KindIssued, r), m.proofs(events.KindVerified, r)
 		issuing.Merge(&issued.latencies)
+		name := unknownResult
 		if r != 0 {
-			out.counter(issuedDesc, issued.count, r.String())
-			out.histogram(verifyLatencyDesc, &verified.latencies, r.String())
-		} else if verified.count > 0 {
-			out.histogram(verifyLatencyDesc, &verified.latencies, unknownResult)
+			name = r.String()
+			out.counter(issuedDesc, issued.count, name)
+			out.counter(verifiedDesc, verified.count, name)
 		}
+		out.histogram(verifyLatencyDesc, &verified.latencies, name)
 	}
 	out.histogram(issueLatencyDesc, &issuing)
 	for _, g := range []events.GC{events.MinorGC, events.MajorGC} {
@@ -180,7 +182,7 @@ func (m *metrics) emit(out *emitter) {
 // unknownResult is the label of verifications of which nobody said what came of them.
 const unknownResult = "unknown"
 
-// proofs adds up what is known of the proofs of a kind and result; their count does not have what was only timed if the result is 0.
+// proofs adds up what is known of the proofs of a kind and result; what has no result was only timed, and is no count of proofs.
 func (m *metrics) proofs(of events.Kind, r events.Result) *sum {
 	var all sum
 	for _, timed := range []bool{false, true} {

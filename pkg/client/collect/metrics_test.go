@@ -28,8 +28,9 @@ func countsOf(ns *poh.Nodes) map[string]string {
 		issuing.Merge(t.Issued(r))
 		if r != 0 {
 			all[fmt.Sprintf("poh_issued_total{result=%q}", r)] = fmt.Sprint(t.IssuedCount(r))
+			all[fmt.Sprintf("poh_verified_total{result=%q}", r)] = fmt.Sprint(t.VerifiedCount(r))
 			put(fmt.Sprintf("poh_verify_latency_seconds{result=%q}", r), t.Verified(r))
-		} else if t.Verified(0).Count() > 0 {
+		} else {
 			put(`poh_verify_latency_seconds{result="unknown"}`, t.Verified(0))
 		}
 	}
