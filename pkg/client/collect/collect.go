@@ -99,7 +99,7 @@ func (o *Options) complete() error {
 	}
 	switch {
 	case o.Interval < 0:
-		return fmt.Errorf("Interval is %v: it must be positive", o.Interval)
+		return fmt.Errorf("an Interval of %v: it must be positive", o.Interval)
 	case o.MaxSeries < 0:
 		return fmt.Errorf("MaxSeries is %d: it must be positive", o.MaxSeries)
 	case o.DrainTimeout < 0:

@@ -202,12 +202,12 @@ func TestRunPublishesEachInterval(t *testing.T) {
 		done := make(chan error, 1)
 		go func() { done <- c.Run(ctx) }()
 		c.IncrementPoH(events.Success)
-		time.Sleep(collect.DefaultInterval - 1)
+		time.Sleep(collect.DefaultInterval - time.Nanosecond)
 		synctest.Wait()
 		if n := s.count(); n != 0 {
 			t.Errorf("%d events before the interval ends", n)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		synctest.Wait()
 		if n := s.count(); n != 1 {
 			t.Errorf("%d events after it", n)

@@ -193,7 +193,7 @@ func TestRouteThroughCopiesOfTheRequest(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /proofs/{id}", func(http.ResponseWriter, *http.Request) {})
 	between := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), 1, 2)))
+		mux.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), key{}, 2)))
 	})
 	route := func(r *http.Request) string { _, pattern := mux.Handler(r); return pohhttp.RouteOf(pattern) }
 	serve(t, between, pohhttp.Options{Route: route}, func(t *testing.T, url string, client *http.Client, counted *tally) {
@@ -202,6 +202,8 @@ func TestRouteThroughCopiesOfTheRequest(t *testing.T) {
 		counted.expect(t, map[string]int{"GET /proofs/{id} 200": 1, "GET unmatched 404": 1})
 	})
 }
+
+type key struct{}
 
 func TestPanicsGoOn(t *testing.T) {
 	mux := http.NewServeMux()
