@@ -211,6 +211,30 @@ func TestSeriesAreBounded(t *testing.T) {
 	}
 }
 
+// Names that look alike at first sight are told apart.
+func TestSeriesAreToldApart(t *testing.T) {
+	s := &shelf{room: muchRoom}
+	c := newCollector(t, collect.Options{Publisher: s})
+	want := map[string]uint64{}
+	for _, method := range []string{"PUT", "PIT", "GET", "P"} {
+		for _, route := range []string{"/", "/a", "/b"} {
+			for status := range 3 {
+				want[fmt.Sprintf("{%s %s %d}", method, route, 200+status)] = 2
+				c.ObserveHTTP(method, route, 200+status, 1)
+				c.ObserveHTTP(method, route, 200+status, 1)
+			}
+		}
+	}
+	flush(t, c)
+	got := map[string]uint64{}
+	for series, h := range s.folded(t).Get("n").HTTP() {
+		got[fmt.Sprint(series)] = h.Count()
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 // A default collector, however it is used, is within what the fold takes of one node by default.
 func TestDefaultsFitTheFold(t *testing.T) {
 	s := &shelf{room: muchRoom}
