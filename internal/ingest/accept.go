@@ -10,6 +10,7 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // maxErrors is how many refused events an answer lists.
@@ -65,9 +66,15 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 
 func (s *Service) pohEndpoint() endpoint[events.PoHEvent] {
 	return endpoint[events.PoHEvent]{
-		name:      "poh",
-		log:       jetstream.PoH,
-		decode:    events.DecodeOpenPoH,
+		name: "poh",
+		log:  jetstream.PoH,
+		decode: func(data []byte) (events.PoHEvent, error) {
+			e, err := events.DecodeOpenPoH(data)
+			if err == nil {
+				err = poh.CheckSum(&e)
+			}
+			return e, err
+		},
 		kind:      func(e *events.PoHEvent) events.Kind { return e.Kind },
 		publisher: func(x *session) *client.Publisher[events.PoHEvent] { return x.poh },
 	}

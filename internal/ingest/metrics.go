@@ -19,8 +19,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	http     *service.HTTPMetrics
 	accepted [events.KindSum + 1]prometheus.Counter // by kind; there is none for kind 0
-	refused  *prometheus.CounterVec                  // by endpoint and reason
-	unknown  *prometheus.CounterVec                  // by endpoint
+	refused  *prometheus.CounterVec                 // by endpoint and reason
+	unknown  *prometheus.CounterVec                 // by endpoint
 	epoch    prometheus.Gauge
 	claims   prometheus.Counter
 	streams  map[jetstream.Log]*streamMetrics // fixed

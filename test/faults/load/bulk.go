@@ -182,7 +182,7 @@ func proofBulk(p *producer) bulkOf {
 	return bulkOf{
 		log: jetstream.PoH,
 		make: func(random *rand.Rand, partition int) any {
-			e := reportOf(random, pick(random, nodes[partition]))
+			e := summed(random, reportOf(random, pick(random, nodes[partition])))
 			if e.Kind == events.KindPeers {
 				e = &events.PoHEvent{Kind: events.KindGC, Node: e.Node, GC: events.MinorGC}
 			}

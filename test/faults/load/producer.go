@@ -99,6 +99,10 @@ func (p *producer) did(e *events.PoHEvent) {
 		p.known.Peers[e.Node] = e.Peers
 		return
 	}
+	if e.Kind == events.KindSum {
+		p.didSum(e)
+		return
+	}
 	of := proofOf(e)
 	p.known.Done[check.DoneKey(of.Kind, of.What, of.Status)]++
 	p.known.Latency.Add(p.known.Latency, big.NewInt(e.Latency))
@@ -121,9 +125,16 @@ func holdOf(e *events.HoldEvent) *check.Hold {
 // proofOf is an event as the checker reads it.
 func proofOf(e *events.PoHEvent) *check.Proof {
 	p := &check.Proof{Kind: e.Kind.String(), Node: e.Node, Latency: e.Latency, Peers: e.Peers, Route: e.Route, Status: uint64(e.Status), What: e.Method}
-	switch e.Kind {
+	kind := e.Kind
+	if kind == events.KindSum {
+		kind = e.Of
+		p.Of, p.Count, p.Latencies = kind.String(), e.Count, e.Latencies
+	}
+	switch kind {
 	case events.KindIssued, events.KindVerified:
-		p.What = e.Result.String()
+		if e.Result != 0 {
+			p.What = e.Result.String()
+		}
 	case events.KindGC:
 		p.What = e.GC.String()
 	}

@@ -49,7 +49,7 @@ func (p *producer) proofs(ctx context.Context, total int64) error {
 		}
 		var list []events.PoHEvent
 		for range 512 {
-			e := reportOf(p.random, pick(p.random, pick(p.random, nodes)))
+			e := summed(p.random, reportOf(p.random, pick(p.random, pick(p.random, nodes))))
 			if p.random.IntN(500) == 0 {
 				*e = events.PoHEvent{Kind: events.KindPeers, Node: e.Node, Peers: events.MaxPeers + 1}
 				p.known.Refused["invalid_value"]++
