@@ -47,7 +47,11 @@ func (h *Histogram) Observe(ns int64) {
 func (h *Histogram) observe(ns int64, number, place int) {
 	h.count++
 	h.sum = h.sum.Add(Sum{Lo: uint64(ns)})
-	h.classic[classicOf(ns)]++
+	classic := int(firstClassics[number]) // of two that a bucket of the sketch may lie in
+	if classic < len(classicBounds) && ns > classicBounds[classic] {
+		classic++
+	}
+	h.classic[classic]++
 	h.sketch = h.sketch.add(number, place)
 }
 
@@ -63,6 +67,14 @@ func classicOf(ns int64) int {
 	}
 	return low
 }
+
+// firstClassics are the classic buckets of the least latencies of the sketch's buckets, by number.
+var firstClassics = func() (t [numbers]uint8) {
+	for number := range t {
+		t[number] = uint8(classicOf(leastOf(number)))
+	}
+	return t
+}()
 
 // Reset empties the histogram. It keeps its memory, so that what it observes next allocates less.
 func (h *Histogram) Reset() { *h = Histogram{sketch: h.sketch[:0]} }
