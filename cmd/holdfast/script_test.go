@@ -50,20 +50,23 @@ func TestScripts(t *testing.T) {
 			env.Values[pipelineKey{}] = &runningUp{environment: env.Vars}
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up":      scriptUp,
-			"down":    scriptDown,
-			"nats":    scriptNATS,
-			"publish": scriptPublish,
-			"exits":   scriptExits,
-			"await":   scriptAwait,
-			"empty":   scriptEmpty,
-
-			"pushgateway": scriptPushgateway,
-			"served":      scriptServed,
-			"imported":    scriptImported,
-		},
+		Cmds: scriptCommands,
 	})
+}
+
+// scriptCommands are what a script can say besides.
+var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"up":      scriptUp,
+	"down":    scriptDown,
+	"nats":    scriptNATS,
+	"publish": scriptPublish,
+	"exits":   scriptExits,
+	"await":   scriptAwait,
+	"empty":   scriptEmpty,
+
+	"pushgateway": scriptPushgateway,
+	"served":      scriptServed,
+	"imported":    scriptImported,
 }
 
 // scriptNATS starts a NATS server that nobody has made streams on.
