@@ -30,9 +30,22 @@ func TestKnowsWhatItComesTo(t *testing.T) {
 		if rapid.Bool().Draw(t, "to the end") {
 			stop = o.Events
 		}
+		stated, released := map[string]bool{}, map[string]bool{}
 		for range stop {
 			e, _ := g.Next()
 			f.add(e)
+			if e.Hold != nil && e.Hold.HoldID != "" {
+				ids := stated
+				if e.Hold.Kind == events.KindRelease {
+					ids = released
+				}
+				ids[e.Hold.HoldID] = true
+			}
+		}
+		for id := range released {
+			if stop == o.Events && !stated[id] {
+				t.Errorf("the hold %s was released and never stated", id)
+			}
 		}
 		if diff := cmp.Diff(f.outcome(at), book.outcome(g)); diff != "" {
 			t.Errorf("(-fold +generator):\n%s", diff)

@@ -235,33 +235,39 @@ func answerOf(t *testing.T, o generate.RunOptions) *generate.Answer {
 	return a
 }
 
-// A run that is told to stop sends no more, says why and how far it came, and its answer is that of what was sent.
+// A run that is told to stop sends no more, says why and how far it came, and its answer is that of what was sent; the next ones go on there.
 func TestRunStops(t *testing.T) {
-	w := newWorld(t)
-	reason := errors.New("enough")
+	const all = 60_000
+	w, reason := newWorld(t), errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
-	var book *generate.Answer
+	defer cancel(nil)
 	o := small(&process{world: w})
-	o.NewBook = func(o *generate.Options) generate.Book {
-		book = generate.NewAnswer(begin + day)
-		return book
-	}
-	o.Progress = func(done int64) {
+	o.Events = all
+	first := o
+	first.Rate = 100_000
+	first.Progress = func(done int64) {
 		if done > 0 {
 			cancel(reason)
 		}
 	}
-	o.Events = 1_000_000
-	o.Rate = 200_000
-	r, err := generate.Run(ctx, o)
-	if !errors.Is(err, reason) || r.Done == 0 || r.Done == o.Events || r.Done != r.Made || int64(len(w.holds)+len(w.poh)) != r.Done {
+	r, err := generate.Run(ctx, first)
+	if !errors.Is(err, reason) || r.Done == 0 || r.Done == all || r.Done != r.Made || int64(len(w.holds)+len(w.poh)) != r.Done {
 		t.Fatalf("%d of %d events, %d stored: %v", r.Done, r.Made, len(w.holds)+len(w.poh), err)
 	}
+	second := o
+	second.Rate, second.Limit = 20_000, 100*time.Millisecond
 	stopped := r.Done
-	o.Progress, o.Rate, o.Limit = nil, 50_000, 50*time.Millisecond
-	r, err = generate.Run(t.Context(), o)
-	if err != nil || r.Before != stopped || r.Done <= stopped || r.Done == o.Events {
+	r, err = generate.Run(t.Context(), second)
+	if err != nil || r.Before != stopped || r.Done <= stopped || r.Done == all {
 		t.Errorf("with a limit: %d before, %d done, %v", r.Before, r.Done, err)
+	}
+	if r, err = generate.Run(t.Context(), o); err != nil || r.Done != all || w.sent != all {
+		t.Errorf("at last: %d done of %d sent, %v", r.Done, w.sent, err)
+	}
+	whole := newWorld(t)
+	o.Records, o.Publish = &process{world: whole}, (&process{world: whole}).publish
+	if _, err := generate.Run(t.Context(), o); err != nil || !maps.Equal(w.holds, whole.holds) || !maps.Equal(w.poh, whole.poh) {
+		t.Errorf("not what one run makes; %v", err)
 	}
 }
 
@@ -291,8 +297,15 @@ func TestRunName(t *testing.T) {
 			t.Errorf("another workload: %v, want %v", err, generate.ErrOther)
 		}
 	}
-	if n := len(w.holds) + len(w.poh); n != 5000 {
-		t.Errorf("%d events, want 5000", n)
+	dying := small(&process{world: w, at: 2, fault: dieAfter})
+	dying.Name = "dead"
+	if _, err := generate.Run(t.Context(), dying); err == nil {
+		t.Error("it did not die")
+	}
+	another := o
+	another.Name, another.Seed = "dead", 99
+	if _, err := generate.Run(t.Context(), another); !errors.Is(err, generate.ErrOther) {
+		t.Errorf("another workload behind one that died: %v, want %v", err, generate.ErrOther)
 	}
 	for _, change := range []func(o *generate.RunOptions){
 		func(o *generate.RunOptions) { o.Name = "" },
