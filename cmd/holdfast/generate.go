@@ -259,7 +259,7 @@ func (c *generating) write(ctx context.Context, s *session, book func(*generate.
 	if c.Output != "-" {
 		f, err := os.OpenFile(c.Output, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if errors.Is(err, os.ErrExist) {
-			return r, fmt.Errorf("%w: remove it, or name another", err)
+			return r, fmt.Errorf("--output=%s: it exists already: remove it, or name another", c.Output)
 		}
 		if err != nil {
 			return r, err
