@@ -96,6 +96,9 @@ func (o *Options) Validate() error {
 		}
 	}
 	check(len(o.Prefix) <= MaxPrefix, "a prefix of %d bytes: at most %d", len(o.Prefix), MaxPrefix)
+	if err := (events.Origin{Producer: o.Prefix, First: 1}).Validate(); o.Prefix != "" && err != nil {
+		check(false, "ids cannot begin with %q: %w", o.Prefix, err)
+	}
 	check(o.Events >= 1 && o.Events <= MaxEvents, "%d events: 1 to %d", o.Events, int64(MaxEvents))
 	check(o.Span >= 0 && o.Longest >= 1, "a span of %d ms and holds of up to %d ms: neither is negative, and holds last 1 ms at least", o.Span, o.Longest)
 	check(o.Longest <= o.Start/2, "a start at %s, and holds of up to %d ms: they would begin before 1970", o.Start, o.Longest)

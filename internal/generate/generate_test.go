@@ -2,11 +2,16 @@ package generate_test
 
 import (
 	"bytes"
+	"context"
+	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -229,6 +234,68 @@ func TestLines(t *testing.T) {
 	})
 }
 
+// A file of holds alone is read as what it was made of, whatever ids begin with.
+func TestWriteCSV(t *testing.T) {
+	o := mixed()
+	o.Prefix, o.Plain, o.Released, o.Restatements, o.Balances, o.Duplicates, o.PoH, o.Bad = "a, \"b\"\n", true, 0, 0, 0, 0, 0, 0
+	var file bytes.Buffer
+	r, err := generate.Write(t.Context(), &file, generate.WriteOptions{Options: o})
+	if err != nil || r.Done != o.Events {
+		t.Fatalf("%d events, %v", r.Done, err)
+	}
+	rows, err := csv.NewReader(&file).ReadAll()
+	if err != nil || len(rows) != int(o.Events)+1 || strings.Join(rows[0], ",") != generate.CSVHeader {
+		t.Fatalf("%d rows, %v", len(rows), err)
+	}
+	g, err := generate.New(o, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range rows[1:] {
+		e, _ := g.Next()
+		got := events.HoldEvent{Kind: events.KindHold, Token: row[0], Holder: row[1], End: events.Open}
+		var errs [3]error
+		got.Start, errs[0] = events.ParseTime(row[2])
+		if row[3] != "" {
+			got.End, errs[1] = events.ParseTime(row[3])
+		}
+		got.Weight, errs[2] = events.ParseWeight(row[4])
+		if diff := cmp.Diff(*e.Hold, got); diff != "" || errors.Join(errs[:]...) != nil {
+			t.Fatalf("%v: %v\n%s", row, errors.Join(errs[:]...), diff)
+		}
+	}
+}
+
+// A file ends behind a whole line when there is no room for more, or it is told to stop.
+func TestWriteEnds(t *testing.T) {
+	o := mixed()
+	o.Events = 1_000_000
+	full := errors.New("the disk is full")
+	if _, err := generate.Write(t.Context(), failing{full}, generate.WriteOptions{Options: o}); !errors.Is(err, full) {
+		t.Errorf("%v, want %v", err, full)
+	}
+	reason := errors.New("enough")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	var file bytes.Buffer
+	r, err := generate.Write(ctx, &file, generate.WriteOptions{Options: o, Progress: func(int64) { cancel(reason) }})
+	lines := bytes.Count(file.Bytes(), []byte("\n"))
+	if !errors.Is(err, reason) || int64(lines) != r.Done || r.Done == 0 || r.Done == o.Events || !bytes.HasSuffix(file.Bytes(), []byte("}\n")) {
+		t.Errorf("%d lines of %d events, %v", lines, r.Done, err)
+	}
+	if r, err = generate.Write(t.Context(), io.Discard, generate.WriteOptions{Options: o, Limit: time.Millisecond, Rate: 1000}); err != nil || r.Done == o.Events {
+		t.Errorf("with a limit: %d events, %v", r.Done, err)
+	}
+	if _, err := generate.Write(t.Context(), io.Discard, generate.WriteOptions{Options: o, Rate: -1}); !errors.Is(err, generate.ErrOptions) {
+		t.Errorf("a rate below 0: %v", err)
+	}
+}
+
+// failing is a file that nothing can be written to.
+type failing struct{ err error }
+
+func (f failing) Write([]byte) (int, error) { return 0, f.err }
+
 // compare makes sure that an event was read as it was, or refused for the reason that it must be.
 func compare[E any](t *rapid.T, line []byte, e E, refusal error, got E, err error) {
 	if refusal == nil {
@@ -286,6 +353,7 @@ func TestSpoils(t *testing.T) {
 func TestValidate(t *testing.T) {
 	for i, change := range []func(o *generate.Options){
 		func(o *generate.Options) { o.Prefix = string(make([]byte, generate.MaxPrefix+1)) },
+		func(o *generate.Options) { o.Prefix = "e\u0301" },
 		func(o *generate.Options) { o.Events = 0 },
 		func(o *generate.Options) { o.Events = generate.MaxEvents + 1 },
 		func(o *generate.Options) { o.Span = -1 },

@@ -3,6 +3,7 @@ package generate
 import (
 	"encoding/json"
 	"strconv"
+	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -78,12 +79,20 @@ func AppendCSV(b []byte, e Event) []byte {
 	if e.Hold == nil {
 		return append(append(b, e.Line...), '\n')
 	}
-	b = append(append(append(append(b, e.Hold.Token...), ','), e.Hold.Holder...), ',') // no ids that are made here need quotes
+	b = append(appendField(append(appendField(b, e.Hold.Token), ','), e.Hold.Holder), ',')
 	b = append(appendInstant(b, e.Hold.Start), ',')
 	if e.Hold.End != events.Open {
 		b = appendInstant(b, e.Hold.End)
 	}
 	return append(appendWeight(append(b, ','), e.Hold.Weight), '\n')
+}
+
+// appendField appends a text as a field of CSV, by RFC 4180.
+func appendField(b []byte, s string) []byte {
+	if !strings.ContainsAny(s, ",\"\r\n") {
+		return append(b, s...)
+	}
+	return append(append(append(b, '"'), strings.ReplaceAll(s, `"`, `""`)...), '"')
 }
 
 // appendText appends what introduces a field, and a text as JSON.
