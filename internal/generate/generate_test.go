@@ -64,7 +64,7 @@ func TestAnswer(t *testing.T) {
 		"as it is":      func(*generate.Options) {},
 		"few holders":   func(o *generate.Options) { o.Holders, o.Skew, o.Events = 3, 1, 50_000 },
 		"low caps":      func(o *generate.Options) { o.MaxHolds, o.MaxTokens, o.Hoarders = 60, 20, 4 },
-		"all nodes":     func(o *generate.Options) { o.PoH, o.Bad, o.Nodes, o.Events = 0.7, 0, generate.MaxNodes, 300_000 },
+		"all nodes":     func(o *generate.Options) { o.PoH, o.Bad, o.Nodes, o.Events = 0.7, 0, generate.MaxNodes, 100_000 },
 		"large weights": func(o *generate.Options) { o.Large = 1 },
 		"lines":         func(o *generate.Options) { o.Lines, o.Bad = true, 0.5 },
 	} {

@@ -179,10 +179,12 @@ func keep[E comparable](t *testing.T, all map[string]E, producer string, partiti
 	all[key] = e
 }
 
-// small is a run of a few thousand events.
+// smallEvents is how many events a small run has: a few times as many as are sent at once.
+const smallEvents = 3000
+
 func small(p *process) generate.RunOptions {
 	o := mixed()
-	o.Events, o.Prefix = 5000, ""
+	o.Events, o.Prefix = smallEvents, ""
 	return generate.RunOptions{Options: o, Name: "small", Records: p, Publish: p.publish}
 }
 
@@ -190,12 +192,13 @@ func small(p *process) generate.RunOptions {
 func TestRunSurvives(t *testing.T) {
 	whole := newWorld(t)
 	undisturbed := &process{world: whole}
-	if r, err := generate.Run(t.Context(), small(undisturbed)); err != nil || r.Done != 5000 || r.Made != 5000 {
+	if r, err := generate.Run(t.Context(), small(undisturbed)); err != nil || r.Done != smallEvents || r.Made != smallEvents {
 		t.Fatalf("%d of %d events, %v", r.Done, r.Made, err)
 	}
-	if n := len(whole.holds) + len(whole.poh); n != 5000 || undisturbed.steps < 10 {
+	if n := len(whole.holds) + len(whole.poh); n != smallEvents || undisturbed.steps < 8 {
 		t.Fatalf("%d events in %d steps", n, undisturbed.steps)
 	}
+	score := answerOf(t, small(undisturbed)).Score()
 	for kind := range faults {
 		for at := 1; at <= undisturbed.steps; at++ {
 			w := newWorld(t)
@@ -207,11 +210,11 @@ func TestRunSurvives(t *testing.T) {
 			again := small(&process{world: w})
 			again.NewBook = func(*generate.Options) generate.Book { return book }
 			r, err := generate.Run(t.Context(), again)
-			if err != nil || r.Done != 5000 || book.Score() != answerOf(t, small(undisturbed)).Score() {
+			if err != nil || r.Done != smallEvents || book.Score() != score {
 				t.Errorf("fault %d at step %d, again: %d events, %v", kind, at, r.Done, err)
 			}
 			sent := w.sent
-			if r, err := generate.Run(t.Context(), small(&process{world: w})); err != nil || r.Before != 5000 || w.sent != sent {
+			if r, err := generate.Run(t.Context(), small(&process{world: w})); err != nil || r.Before != smallEvents || w.sent != sent {
 				t.Errorf("fault %d at step %d: a third run sends %d events, %v", kind, at, w.sent-sent, err)
 			}
 			if !maps.Equal(w.holds, whole.holds) || !maps.Equal(w.poh, whole.poh) {
@@ -339,7 +342,7 @@ func TestRunBusy(t *testing.T) {
 	if _, err := generate.Run(t.Context(), o); !errors.Is(err, generate.ErrBusy) {
 		t.Errorf("the first: %v, want %v", err, generate.ErrBusy)
 	}
-	if n := len(w.holds) + len(w.poh); n != 5000 {
-		t.Errorf("%d events, want 5000", n)
+	if n := len(w.holds) + len(w.poh); n != smallEvents {
+		t.Errorf("%d events, want %d", n, smallEvents)
 	}
 }
