@@ -57,6 +57,7 @@ var table = []row{
 	{path: "internal/partition", rule: "what services share never imports them", never: services},
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
 	{path: "internal/rejected", rule: "what is below a command never imports the services", never: services},
+	{path: "internal/generate", rule: "what makes events, and knows what they come to, knows neither the fold nor the services", never: append([]string{"pkg/score", "pkg/poh", "internal/state"}, services...)},
 	{path: "internal/bench", rule: "what services share never imports them", never: services},
 	{path: "internal/push", rule: "what pushes knows nothing of ours", ours: none},
 	{path: "internal/service", rule: "what services share never imports them", never: services},

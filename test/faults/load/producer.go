@@ -144,11 +144,5 @@ func proofOf(e *events.PoHEvent) *check.Proof {
 // now is the present, as events say it.
 func now() events.Time { return events.Time(time.Now().UnixMilli()) }
 
-// weightOf returns a weight above 0: mostly a small one, now and then as large as weights can be.
-func weightOf(random *rand.Rand) events.Weight {
-	n := events.Weight{Lo: random.Uint64N(1e12) + 1}
-	if random.IntN(10) == 0 {
-		n.Hi = random.Uint64N(events.MaxWeight.Hi)
-	}
-	return n
-}
+// largeWeights is the share of weights that are as large as weights can be.
+const largeWeights = 0.1

@@ -9,14 +9,14 @@ import (
 	"github.com/city-chain/holdfast/test/faults/check"
 )
 
-// summed makes a sum of some of the events of nodes.
-func summed(random *rand.Rand, e *events.PoHEvent) *events.PoHEvent {
+// sumUp makes some of the events of nodes a sum of many.
+func sumUp(random *rand.Rand, e *events.PoHEvent) {
 	if !e.Kind.Sums() || random.IntN(20) > 0 {
-		return e
+		return
 	}
 	e.Kind, e.Of, e.Count = events.KindSum, e.Kind, 1+random.Uint64N(30)
 	if e.Of == events.KindGC {
-		return e
+		return
 	}
 	var h poh.Histogram
 	for range e.Count {
@@ -31,7 +31,6 @@ func summed(random *rand.Rand, e *events.PoHEvent) *events.PoHEvent {
 			e.Result = 0
 		}
 	}
-	return e
 }
 
 // didSum notes that a sum is accepted.
