@@ -102,7 +102,7 @@ func TestSpoolKeepsWhatItTook(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeTestSpool(s, d)
-	s, inherited, d = openTestSpool(t, path, 1<<20, nil)
+	s, inherited, _ = openTestSpool(t, path, 1<<20, nil)
 	if diff := cmp.Diff([]int{fresh.events}, eventsOf(inherited)); diff != "" {
 		t.Fatalf("inherited (-want +got):\n%s", diff)
 	}
