@@ -147,6 +147,17 @@ func TestCSVOracle(t *testing.T) {
 	})
 }
 
+// TestSums has sums of events, and one whose latencies are none.
+func TestSums(t *testing.T) {
+	const good = `{"kind":"poh.sum","node":"n","of":"poh.verified","count":2,"latencies":"lAAK3AARAgAAAAAAAAAAAAAAAAAAAACSSwI="}` + "\n"
+	more := strings.Replace(good, `"count":2`, `"count":3`, 1)
+	damaged := strings.Replace(good, "lAAK", "lAAA", 1)
+	got, err := readAll(t, NDJSON, good+more+damaged+good, DefaultBlockBytes)
+	if err != nil || len(got.PoH) != 2 || got.Refused != more+damaged || got.PoH[0].Kind != events.KindSum || got.PoH[0].Count != 2 {
+		t.Errorf("%v, %v; refused %q", err, got.PoH, got.Refused)
+	}
+}
+
 // TestLongLines has lines around the limit, and one over several blocks.
 func TestLongLines(t *testing.T) {
 	good := "a,h,1,2,3\n"
