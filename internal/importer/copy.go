@@ -88,6 +88,7 @@ type copier struct {
 	reading Messages
 	pumped  chan pumped
 	halt    context.CancelFunc
+	halted  chan struct{} // closed when nothing is read any more
 }
 
 // pumped is what the reading side has got.
@@ -213,7 +214,9 @@ func (c *copier) pump() {
 	ctx, halt := context.WithCancel(c.ctx)
 	c.halt = halt
 	c.pumped = make(chan pumped, 64)
+	c.halted = make(chan struct{})
 	go func() {
+		defer close(c.halted)
 		for {
 			m, err := c.reading.Next(ctx)
 			select {
@@ -233,6 +236,7 @@ func (c *copier) stop() {
 	if c.reading != nil {
 		c.halt()
 		c.reading.Stop()
+		<-c.halted
 	}
 }
 

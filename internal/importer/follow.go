@@ -106,21 +106,30 @@ func (r *reader) grow() (grown bool, err error) {
 	if cap(r.buffer) < want {
 		r.buffer = append(make([]byte, 0, want), r.buffer...)
 	}
-	n, err := r.source.Read(r.buffer[have:want])
-	if err == io.EOF {
-		r.ended, err = !r.tail.regular(), nil
+	n, err := r.readOnce(r.buffer[have:want])
+	if err == nil && r.tail.regular() {
+		if err = r.tail.check(n > 0); err != nil && n == 0 {
+			// What was added just before the file was moved comes first. If the file is not what it was, it stays so.
+			if n, _ = r.readOnce(r.buffer[have:want]); n > 0 {
+				err = r.tail.check(true)
+			}
+		}
 	}
 	if err != nil {
 		return false, err
 	}
-	if r.tail.regular() {
-		if err := r.tail.check(n > 0); err != nil {
-			return false, err
-		}
-	}
 	r.buffer = r.buffer[:have+n]
 	r.tail.remember(r.buffer[have:])
 	return n > 0, nil
+}
+
+// readOnce reads once. The end of a file is no end, that of a stream is.
+func (r *reader) readOnce(p []byte) (int, error) {
+	n, err := r.source.Read(p)
+	if err == io.EOF {
+		r.ended, err = !r.tail.regular(), nil
+	}
+	return n, err
 }
 
 // whole returns how much of what is read is whole lines.
