@@ -71,6 +71,7 @@ func openJournal(d journalDisk, now func() events.Time) (*journal, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w. It says which holds are open: restore the file, or move it away, knowing that its open holds are then to be released by other means", ErrDamaged, err)
 	}
+	j.state.restart()
 	return j, j.rewrite(j.compacted())
 }
 

@@ -16,7 +16,7 @@ const (
 	wordBalance      = 3 // token, holder, at, weight
 	wordStartStored  = 4 // hold id: the stream has acknowledged the start
 	wordStopStored   = 5 // hold id: the stream has acknowledged the end, so the hold is forgotten
-	wordBalanceGiven = 6 // token, holder, at, weight: the stream has acknowledged the balance
+	wordBalanceGiven = 6 // token, holder, at, weight: the stream has acknowledged the oldest balance of the two that it had not
 	wordInstant      = 7 // token, holder, instant: the last that was stated of the two
 	wordFloor        = 8 // instant: none is stated before it any more
 )
@@ -122,11 +122,12 @@ type held struct {
 	stored       bool   // the stream has the start
 }
 
-// balance is a balance that is not known to be stored.
+// balance is the last balance that was stated, if that is not known to be stored.
 type balance struct {
-	at     events.Time
-	weight events.Weight
-	order  uint64
+	at      events.Time
+	weight  events.Weight
+	order   uint64
+	waiting int // how many statements wait for an acknowledgement, up to this one: what it says may be what an earlier one said
 }
 
 func newTracked() *tracked {
@@ -153,11 +154,17 @@ func (t *tracked) apply(w *word) {
 	case wordStopStored:
 		delete(t.holds, w.id)
 	case wordBalance:
-		t.balances[w.pair] = &balance{w.at, w.weight, t.count}
+		waiting := 1
+		if b := t.balances[w.pair]; b != nil {
+			waiting += b.waiting
+		}
+		t.balances[w.pair] = &balance{w.at, w.weight, t.count, waiting}
 		t.said(w.pair, w.at)
 	case wordBalanceGiven:
-		if b := t.balances[w.pair]; b != nil && b.at == w.at && b.weight == w.weight {
-			delete(t.balances, w.pair)
+		if b := t.balances[w.pair]; b != nil {
+			if b.waiting--; b.waiting == 0 {
+				delete(t.balances, w.pair)
+			}
 		}
 	case wordInstant:
 		t.said(w.pair, w.at)
@@ -201,7 +208,7 @@ func (t *tracked) words() []word {
 		}
 	}
 	for p, b := range t.balances {
-		all = append(all, placed{b.order, []word{{kind: wordBalance, pair: p, at: b.at, weight: b.weight}}})
+		all = append(all, placed{b.order, slices.Repeat([]word{{kind: wordBalance, pair: p, at: b.at, weight: b.weight}}, b.waiting)})
 	}
 	slices.SortFunc(all, func(a, b placed) int { return cmp.Compare(a.order, b.order) })
 	words := []word{{kind: wordFloor, at: t.floor}}
@@ -215,6 +222,13 @@ func (t *tracked) words() []word {
 		words = append(words, p.words...)
 	}
 	return words
+}
+
+// restart makes it the state of a process that has sent nothing yet, and of balances sends the last alone.
+func (t *tracked) restart() {
+	for _, b := range t.balances {
+		b.waiting = 1
+	}
 }
 
 // unsent returns the statements that are not known to be stored, in their order, for who sends them after a restart at now. The start of a hold
