@@ -67,6 +67,7 @@ type Client struct {
 	name    atomic.Pointer[string]
 	epoch   atomic.Uint64
 	claim   atomic.Pointer[NameClaim]        // nil while none is held
+	turn    atomic.Uint64                    // the epoch up to which what is inherited may be sent
 	ready   atomic.Bool                      // nothing inherited is left, so new events may be sent
 	failed  atomic.Pointer[error]            // why nothing is taken at present
 	nats    atomic.Pointer[jetstream.Client] // nil until there is a connection
@@ -180,9 +181,9 @@ func (c *Client) draining() (context.Context, context.CancelFunc) {
 }
 
 // may tells whether something may be published now.
-func (c *Client) may(inherited bool) bool {
+func (c *Client) may(inherited *estate) bool {
 	claim := c.claim.Load()
-	return claim != nil && claim.Held() && (inherited || c.ready.Load())
+	return claim != nil && claim.Held() && (c.ready.Load() || inherited != nil && inherited.epoch <= c.turn.Load())
 }
 
 // Hold queues one event of the log of holds; it is sent in the background. Events of a holder are stored in the order in which they were taken.

@@ -107,8 +107,7 @@ func (c *Client) keep(ctx context.Context) {
 			}
 		}()
 		c.claim.Store(claim)
-		c.wakeUp()
-		if c.sendInherited(ctx, lost) {
+		if c.sendInherited(lost) {
 			c.ready.Store(true)
 			c.wakeUp()
 		}
@@ -126,17 +125,29 @@ func (c *Client) wakeUp() {
 	c.poh.resume()
 }
 
-// sendInherited waits until everything that the spool has of processes before is acknowledged and its removal is durable: only then may
-// anything of the present epoch be sent. It returns false if ctx is done or the claim is lost before.
-func (c *Client) sendInherited(ctx context.Context, lost <-chan struct{}) bool {
+// sendInherited has everything sent that the spool has of processes before, one epoch after the other. Each is acknowledged and its removal
+// durable before anything of the next one may be sent. It returns false if the claim is lost or given up before.
+func (c *Client) sendInherited(lost <-chan struct{}) bool {
 	if c.ready.Load() || c.spool == nil {
 		return true
 	}
-	select {
-	case <-c.spool.drained:
-	case <-lost:
-		return false
+	for _, e := range c.spool.estates {
+		c.turn.Store(e.epoch)
+		c.wakeUp()
+		select {
+		case <-e.sent:
+		case <-lost:
+			return false
+		}
+		if !c.purge(lost) {
+			return false
+		}
 	}
+	return c.purge(lost) // without an estate, there may be segments without records
+}
+
+// purge removes what the spool has sent, again and again until that is durable. It returns false if the claim is lost before.
+func (c *Client) purge(lost <-chan struct{}) bool {
 	for {
 		err := c.spool.purge()
 		if err == nil {

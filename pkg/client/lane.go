@@ -199,7 +199,7 @@ func (l *lane[E]) recycle() {
 func (l *lane[E]) publish(ctx context.Context) error {
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 		err := errNotYet
-		if l.publisher.may(false) {
+		if l.publisher.may(nil) {
 			if l.envelope.events == 0 {
 				l.form(true)
 			}

@@ -192,3 +192,44 @@ func TestCrashWithABucketTakesANewEpoch(t *testing.T) {
 	flush(t, c)
 	wantCounted(t, js, holds(0, 20, 3))
 }
+
+// What two processes before have left in the spool has two epochs. A process that dies while it sends them must not leave a segment of the
+// lower one behind when the higher one has begun.
+func TestInheritedEpochsAreSentOneAfterTheOther(t *testing.T) {
+	s, js := declared(t)
+	path := t.TempDir()
+	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}
+	s.stop()
+	for from := 0; from < 40; from += 20 {
+		c := openClient(t, o)
+		give(t, c, holds(from, from+20, 3)...)
+		if err := closeNow(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	var tried atomic.Int64
+	d, err := client.OpenDisk(path, func(op string) client.Fault {
+		if op != "remove" {
+			return client.Works
+		}
+		tried.Add(1)
+		return client.Fails
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.OpenOn(testContext(t), o, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	until(t, "removal is tried again", func() bool { return tried.Load() >= 3 })
+	d.Kill()
+	c.Crash()
+
+	c = openClient(t, o)
+	defer closeNow(c)
+	give(t, c, holds(40, 60, 3)...)
+	flush(t, c)
+	wantCounted(t, js, holds(0, 60, 3))
+}

@@ -132,7 +132,7 @@ type Publisher[E Event] struct {
 	trouble trouble
 
 	nats         atomic.Pointer[jetstream.Client] // nil until there is one
-	permission   func(inherited bool) bool        // tells whether what is new, or inherited by the spool, may be published now; nil: it may
+	permission   func(*estate) bool               // tells whether what is new (nil), or inherited by the spool, may be published now; nil: it may
 	spool        *spool                           // nil: there is none
 	acknowledged atomic.Uint64                    // events
 
@@ -326,7 +326,7 @@ func (p *Publisher[E]) resume() {
 }
 
 // may tells whether something may be published now.
-func (p *Publisher[E]) may(inherited bool) bool {
+func (p *Publisher[E]) may(inherited *estate) bool {
 	return p.permission == nil || p.permission(inherited)
 }
 

@@ -128,7 +128,7 @@ func (l *lane[E]) unspooled(r *record) {
 	}
 	r.trace.end(nil)
 	r.spool.done(r)
-	if r.inherited {
+	if r.inherited != nil {
 		l.publisher.acknowledged.Add(uint64(r.events))
 		return
 	}

@@ -51,6 +51,7 @@ type spool struct {
 	segmentOf int64 // bytes of one, before the next is begun
 	log       *slog.Logger
 	drained   chan struct{} // closed when no inherited record is left to be sent
+	estates   []*estate     // of the processes before this one, in their order, which is that of their epochs
 
 	mu        sync.Mutex
 	files     map[uint64]*spoolFile // guarded by mu
@@ -89,9 +90,16 @@ type record struct {
 	epoch       uint64
 	events      int
 	traceparent string
-	inherited   bool    // from a process before this one
+	inherited   *estate // of the process before this one that it comes from; nil: it is this one's
 	shares      []share // whose events these are
 	trace       span
+}
+
+// estate is the records that a process before this one has left under its epoch.
+type estate struct {
+	epoch uint64
+	left  int           // not yet acknowledged; guarded by the spool's mu
+	sent  chan struct{} // closed when all are
 }
 
 // appending is an entry that waits to be written.
@@ -123,6 +131,15 @@ func openSpool(d disk, limit int64, batch int, log *slog.Logger) (*spool, []*rec
 		all = append(all, records...)
 	}
 	s.inherited = len(all)
+	for _, r := range all {
+		last := len(s.estates) - 1
+		if last < 0 || s.estates[last].epoch != r.epoch {
+			s.estates = append(s.estates, &estate{epoch: r.epoch, sent: make(chan struct{})})
+			last++
+		}
+		r.inherited = s.estates[last]
+		r.inherited.left++
+	}
 	if s.inherited == 0 {
 		close(s.drained)
 	}
@@ -162,18 +179,18 @@ func (s *spool) inherit(number uint64, last bool) ([]*record, error) {
 	s.bytes += f.size
 	var records []*record
 	for _, p := range places {
-		records = append(records, s.newRecord(f, p, true))
+		records = append(records, s.newRecord(f, p))
 	}
 	return records, nil
 }
 
 // newRecord counts an entry that is whole. The caller holds mu or is alone.
-func (s *spool) newRecord(f *spoolFile, p place, inherited bool) *record {
+func (s *spool) newRecord(f *spoolFile, p place) *record {
 	f.records++
 	s.events += int64(p.entry.events)
 	e := &p.entry
 	return &record{
-		spool: s, file: f, offset: p.offset, length: p.length, inherited: inherited,
+		spool: s, file: f, offset: p.offset, length: p.length,
 		log: e.log, partition: e.partition, epoch: e.epoch, events: e.events, traceparent: e.traceparent,
 	}
 }
@@ -294,7 +311,7 @@ func (s *spool) wrote(f *spoolFile, group []*appending, err error) {
 	for _, a := range group {
 		if err == nil {
 			at += recordHeader
-			a.record = s.newRecord(f, place{offset: at, length: len(a.body), entry: a.entry}, false)
+			a.record = s.newRecord(f, place{offset: at, length: len(a.body), entry: a.entry})
 			at += int64(len(a.body))
 		}
 		a.err, a.body = err, nil
@@ -338,7 +355,10 @@ func (s *spool) done(r *record) {
 	s.events -= int64(r.events)
 	f := r.file
 	f.records--
-	if r.inherited {
+	if r.inherited != nil {
+		if r.inherited.left--; r.inherited.left == 0 {
+			close(r.inherited.sent)
+		}
 		if s.inherited--; s.inherited == 0 {
 			close(s.drained)
 		}
