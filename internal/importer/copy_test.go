@@ -512,3 +512,12 @@ func (w *world) record(name string) string {
 	defer w.mu.Unlock()
 	return string(w.records[events.EncodeID("import."+name)].Value)
 }
+
+// TestCopyBrokenSum: a sum whose latencies are none is refused here, as in a file, rather than by the fold.
+func TestCopyBrokenSum(t *testing.T) {
+	w, dir := newWorld(t), t.TempDir()
+	sum := events.PoHEvent{Kind: events.KindSum, Of: events.KindVerified, Node: "n1", Result: events.Success, Count: 3, Latencies: "none"}
+	s := newMemory(t).add("any", events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{sum}))
+	diff(t, "totals", importer.Totals{Refused: 1}, w.mustCopy(s.stream(), dir).Totals)
+	diff(t, "published", 0, w.sent)
+}

@@ -8,6 +8,7 @@ import (
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 	"github.com/city-chain/holdfast/pkg/wire"
 )
 
@@ -117,9 +118,14 @@ var holdEvents = &logEvents[events.HoldEvent]{
 
 var pohEvents = &logEvents[events.PoHEvent]{
 	log: jetstream.PoH, seen: seenPoH, encode: events.AppendPoH,
-	validate: func(e *events.PoHEvent, _ events.Time) error { return e.Validate() },
-	id:       func(e *events.PoHEvent) string { return e.Node },
-	add:      func(b *block, e *events.PoHEvent) { b.poh = append(b.poh, *e) },
+	validate: func(e *events.PoHEvent, _ events.Time) error {
+		if err := e.Validate(); err != nil {
+			return err
+		}
+		return poh.CheckSum(e)
+	},
+	id:  func(e *events.PoHEvent) string { return e.Node },
+	add: func(b *block, e *events.PoHEvent) { b.poh = append(b.poh, *e) },
 }
 
 // read adds what a message says to a block. Its kind decides which log it is for, as in a file of NDJSON.
