@@ -123,13 +123,34 @@ func (r *reader) grow() (grown bool, err error) {
 	return n > 0, nil
 }
 
-// readOnce reads once. The end of a file is no end, that of a stream is.
+// readOnce reads once. The end of a file is no end, that of a stream is. A stream that says nothing is left behind at the end of the
+// context, and so is p.
 func (r *reader) readOnce(p []byte) (int, error) {
-	n, err := r.source.Read(p)
-	if err == io.EOF {
-		r.ended, err = !r.tail.regular(), nil
+	if r.tail.regular() {
+		n, err := r.source.Read(p)
+		if err == io.EOF {
+			err = nil
+		}
+		return n, err
 	}
-	return n, err
+	type result struct {
+		n   int
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		n, err := r.source.Read(p)
+		done <- result{n, err}
+	}()
+	select {
+	case got := <-done:
+		if got.err == io.EOF {
+			r.ended, got.err = true, nil
+		}
+		return got.n, got.err
+	case <-r.tail.ctx.Done():
+		return 0, nil
+	}
 }
 
 // whole returns how much of what is read is whole lines.
@@ -158,10 +179,12 @@ func (r *reader) firstGrown() error {
 // nextGrown is next for a source that is followed: it waits for whole lines. More is false when the wait is ended, or the
 // stream.
 func (r *reader) nextGrown(format Format, b *block) (more bool, err error) {
-	for r.tail.ctx.Err() == nil {
-		grown, err := r.grow()
-		if err != nil {
-			return false, err
+	for first := true; r.tail.ctx.Err() == nil; first = false {
+		grown := first && r.whole() > 0 // what is there already does not wait for what is to come
+		if !grown {
+			if grown, err = r.grow(); err != nil {
+				return false, err
+			}
 		}
 		if n := r.whole(); n > 0 {
 			if err := r.unended(); err != nil {

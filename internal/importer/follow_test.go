@@ -407,3 +407,16 @@ func (r heldReceipt) Wait(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 }
+
+// TestFollowSilentStream: that standard input says nothing does not make the end of an import that follows an error.
+func TestFollowSilentStream(t *testing.T) {
+	r, feed := io.Pipe()
+	defer feed.Close()
+	f := (&process{world: newWorld(t)}).follow("-", importer.Options{Stdin: r, StreamDir: t.TempDir(), Name: "feed", DrainTimeout: 100 * time.Millisecond})
+	io.WriteString(feed, header+"a,h,1,2,3\n")
+	f.await(1)
+	f.end()
+	if err := f.ended(); err != nil {
+		t.Errorf("ended with %v", err)
+	}
+}
