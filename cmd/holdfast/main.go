@@ -24,6 +24,7 @@ type commands struct {
 	Holder  holder    `cmd:"" help:"Show one holder."`
 	PoH     proofs    `cmd:"" name:"poh" help:"Show what the nodes did: proofs, latencies, requests."`
 	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
+	Replay  replaying `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Bench   benchmark `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"workers": c.Workers.run, "bench": c.Bench.run,
+		"replay": c.Replay.run, "workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)
