@@ -122,11 +122,12 @@ type (
 	latenciesAnswer struct {
 		Count   uint64 `json:"count"`
 		Latency struct {
-			Sum float64  `json:"sum"`
-			P50 *float64 `json:"p50"`
-			P90 *float64 `json:"p90"`
-			P99 *float64 `json:"p99"`
-			Max *float64 `json:"max"`
+			Count uint64   `json:"count"`
+			Sum   float64  `json:"sum"`
+			P50   *float64 `json:"p50"`
+			P90   *float64 `json:"p90"`
+			P99   *float64 `json:"p99"`
+			Max   *float64 `json:"max"`
 		} `json:"latency_seconds"`
 	}
 	requestsAnswer struct {

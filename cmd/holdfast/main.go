@@ -16,16 +16,17 @@ func main() { os.Exit(service.Main(run)) }
 
 // commands are the subcommands with their flags.
 type commands struct {
-	Up      up        `cmd:"" help:"Run everything in one process, on a NATS server of its own."`
-	Demo    demo      `cmd:"" help:"Run everything in a fresh folder, import the bundled log, show the result."`
-	Import  importing `cmd:"" help:"Import files of events: each line once, however often it is run."`
-	Top     top       `cmd:"" help:"Show the holders with the highest scores."`
-	Stats   stats     `cmd:"" help:"Show totals."`
-	Holder  holder    `cmd:"" help:"Show one holder."`
-	PoH     proofs    `cmd:"" name:"poh" help:"Show what the nodes did: proofs, latencies, requests."`
-	Workers workers   `cmd:"" help:"Show the aggregators, and which partitions each serves."`
-	Replay  replaying `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
-	Bench   benchmark `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
+	Up       up         `cmd:"" help:"Run everything in one process, on a NATS server of its own."`
+	Demo     demo       `cmd:"" help:"Run everything in a fresh folder, import the bundled log, show the result."`
+	Import   importing  `cmd:"" help:"Import files of events: each line once, however often it is run."`
+	Generate generating `cmd:"" help:"Send or write made-up events, and say what they must come to."`
+	Top      top        `cmd:"" help:"Show the holders with the highest scores."`
+	Stats    stats      `cmd:"" help:"Show totals."`
+	Holder   holder     `cmd:"" help:"Show one holder."`
+	PoH      proofs     `cmd:"" name:"poh" help:"Show what the nodes did: proofs, latencies, requests."`
+	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
+	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
+	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
 	service.LogFlags
@@ -51,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	s := &session{stdin: os.Stdin, stdout: stdout, stderr: stderr, screen: newScreen(stdout, os.Getenv), errors: newScreen(stderr, os.Getenv), logFlags: c.LogFlags}
 	byName := map[string]func(context.Context, *session) error{
-		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run,
+		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
 		"replay": c.Replay.run, "workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,

@@ -25,6 +25,7 @@ type pipelineOptions struct {
 	grpc                   string // the exporter's for gRPC
 	allowHosts             []string
 	syncInterval           time.Duration
+	producers              ingest.ProducerFlags
 	policy                 *state.Policy // nil: what is recorded, or the standard
 	metricsTop             int
 	logger                 *slog.Logger
@@ -102,7 +103,7 @@ func (p *pipeline) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, ListenFlag: "--ingest-listen", AllowHosts: p.allowHosts, Logger: p.logger})
+	ingester, err := ingest.New(ingest.Options{Conn: connections[1], Listen: p.ingest, ListenFlag: "--ingest-listen", AllowHosts: p.allowHosts, Producers: p.producers, Logger: p.logger})
 	if err != nil {
 		return err
 	}

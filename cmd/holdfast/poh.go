@@ -33,11 +33,18 @@ func nodesLines(a *nodesAnswer) []line {
 
 	proofs := table{align: "lrrrrrr", head: true}
 	proofs.add("proofs", "count", "p50", "p90", "p99", "max", "mean")
-	for _, result := range []string{"success", "failure"} {
-		proofs.add(append([]string{"issued, " + result}, latencyCells(a.Issued[result])...)...)
-	}
-	for _, result := range []string{"success", "failure"} {
-		proofs.add(append([]string{"verified, " + result}, latencyCells(a.Verified[result])...)...)
+	for _, kind := range []struct {
+		name     string
+		byResult map[string]latenciesAnswer
+	}{{"issued", a.Issued}, {"verified", a.Verified}} {
+		for _, result := range []string{"success", "failure"} {
+			proofs.add(append([]string{kind.name + ", " + result}, latencyCells(kind.byResult[result])...)...)
+		}
+		if l, ok := kind.byResult["unknown"]; ok { // latencies alone, of proofs that were counted apart
+			cells := append([]string{kind.name + ", result not told"}, latencyCells(l)...)
+			cells[1] = "-"
+			proofs.add(cells...)
+		}
 	}
 	lines := slices.Concat(t.lines(""), []line{{}}, proofs.lines(""))
 	lines = append(lines, requestsLines("HTTP request", a.HTTP, func(s *seriesAnswer) string {
@@ -65,11 +72,11 @@ func requestsLines(what string, r requestsAnswer, name func(*seriesAnswer) strin
 	return lines
 }
 
-// latencyCells are how often, and how long it took.
+// latencyCells are how often, and how long it took, as far as that is known.
 func latencyCells(l latenciesAnswer) []string {
 	var mean *float64
-	if l.Count > 0 {
-		m := l.Latency.Sum / float64(l.Count)
+	if l.Latency.Count > 0 {
+		m := l.Latency.Sum / float64(l.Latency.Count)
 		mean = &m
 	}
 	return []string{number(l.Count), latency(l.Latency.P50), latency(l.Latency.P90), latency(l.Latency.P99), latency(l.Latency.Max), latency(mean)}

@@ -36,6 +36,8 @@ func TestMain(m *testing.M) {
 //	await REGEXP COMMAND... run a command again and again until it succeeds and its standard output matches
 //	pushgateway             take what is pushed to the URL $PUSHGATEWAY, and write each figure to pushed/JOB/NAME
 //	empty DIR               expect a folder with nothing in it
+//	served FILE...          wait until $EXPORTER serves what `holdfast generate --json` said, each FILE being its output
+//	imported FILE           expect that the import just made took and refused what `holdfast generate --json` said
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
@@ -48,18 +50,23 @@ func TestScripts(t *testing.T) {
 			env.Values[pipelineKey{}] = &runningUp{environment: env.Vars}
 			return err
 		},
-		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"up":      scriptUp,
-			"down":    scriptDown,
-			"nats":    scriptNATS,
-			"publish": scriptPublish,
-			"exits":   scriptExits,
-			"await":   scriptAwait,
-			"empty":   scriptEmpty,
-
-			"pushgateway": scriptPushgateway,
-		},
+		Cmds: scriptCommands,
 	})
+}
+
+// scriptCommands are what a script can say besides.
+var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
+	"up":      scriptUp,
+	"down":    scriptDown,
+	"nats":    scriptNATS,
+	"publish": scriptPublish,
+	"exits":   scriptExits,
+	"await":   scriptAwait,
+	"empty":   scriptEmpty,
+
+	"pushgateway": scriptPushgateway,
+	"served":      scriptServed,
+	"imported":    scriptImported,
 }
 
 // scriptNATS starts a NATS server that nobody has made streams on.

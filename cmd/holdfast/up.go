@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/ingest"
 	"github.com/city-chain/holdfast/internal/service"
 )
 
@@ -24,13 +25,14 @@ type up struct {
 	SyncInterval time.Duration `help:"How long an acknowledged write may wait for its fsync; 0 = the acknowledgement follows the fsync." default:"0s"`
 	MetricsTop   int           `help:"How many holders' scores the metrics show." default:"10"`
 	listenFlags
+	ingest.ProducerFlags
 	aggregate.PolicyFlags
 }
 
 func (u *up) run(ctx context.Context, s *session) error {
 	return runPipeline(ctx, pipelineOptions{
 		store: u.Store, nats: u.NATSListen, ingest: u.IngestListen, exporter: u.ExporterListen, grpc: u.GRPCListen, allowHosts: u.AllowHost,
-		syncInterval: u.SyncInterval, policy: u.Policy(), metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
+		syncInterval: u.SyncInterval, producers: u.ProducerFlags, policy: u.Policy(), metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
 		serving: func(a addresses) {
 			fmt.Fprintln(s.stdout, "Holdfast serves:")
 			a.print(s)

@@ -22,6 +22,7 @@ type flags struct {
 	MaxBuffered int64         `help:"Largest size of all bodies in memory, in bytes; 0 is 128 MiB, or what one request of that size and number of events may take if that is more." default:"0"`
 	AckTimeout  time.Duration `help:"How long a request waits until its events are stored." default:"10s"`
 
+	ingest.ProducerFlags
 	service.HostFlags
 	service.OTLPFlags
 	service.TraceFlags
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	s, err := ingest.New(ingest.Options{
 		Listen: cli.Listen, AllowHosts: cli.AllowHost, NATS: cli.NATSFlags, Push: cli.OTLPFlags, Traces: cli.TraceFlags, Logger: log,
 		MaxBody: cli.MaxBody, MaxItems: cli.MaxItems, MaxBuffered: cli.MaxBuffered, AckTimeout: cli.AckTimeout,
+		Producers: cli.ProducerFlags,
 	})
 	if err != nil {
 		fmt.Fprintf(stderr, "%s: %v\nSee '%s --help'.\n", name, err, name)

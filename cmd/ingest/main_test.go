@@ -10,7 +10,7 @@ import (
 )
 
 func TestWrongFlagsAreUsage(t *testing.T) {
-	for _, args := range [][]string{{"--listen", "nowhere"}, {"--max-body", "1"}, {"--ack-timeout", "soon"}, {"--unknown"}} {
+	for _, args := range [][]string{{"--listen", "nowhere"}, {"--max-body", "1"}, {"--ack-timeout", "soon"}, {"--unknown"}, {"--limit-events", "x"}, {"--limit-bytes-burst", "5"}, {"--producers", "nowhere.yaml"}} {
 		var stdout, stderr bytes.Buffer
 		if code := run(t.Context(), args, &stdout, &stderr); code != service.ExitUsage || !strings.Contains(stderr.String(), "--help") {
 			t.Errorf("%v: exit code %d, said %q", args, code, &stderr)

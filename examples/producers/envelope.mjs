@@ -55,15 +55,35 @@ export function row(e) {
     case "http":
       return [8, e.node, e.method, e.route, e.status, latency(e.latency)];
     case "grpc":
-      return [9, e.node, e.method, Number.isInteger(e.code) ? e.code : choice(CODES, e.code) - 1, latency(e.latency)];
+      return [9, e.node, e.method, code(e.code), latency(e.latency)];
+    case "poh.sum":
+      return [10, e.node, ...summed(e), e.count, e.latencies ? Uint8Array.from(Buffer.from(e.latencies, "base64")) : null];
   }
   throw new Error(`there is no kind ${JSON.stringify(e.kind)}`);
+}
+
+/** What the events of a sum have in common: their kind, and what names their series. */
+function summed(e) {
+  switch (e.of) {
+    case "poh.issued":
+    case "poh.verified": // without a result, the latencies alone count
+      return [e.of === "poh.issued" ? 4 : 5, e.result ? choice(["success", "failure"], e.result) : 0];
+    case "gc":
+      return [6, choice(["minor", "major"], e.type)];
+    case "http":
+      return [8, e.method, e.route, e.status];
+    case "grpc":
+      return [9, e.method, code(e.code)];
+  }
+  throw new Error(`there are no sums of ${JSON.stringify(e.of)}`);
 }
 
 const CODES = [
   "OK", "Canceled", "Unknown", "InvalidArgument", "DeadlineExceeded", "NotFound", "AlreadyExists", "PermissionDenied", "ResourceExhausted",
   "FailedPrecondition", "Aborted", "OutOfRange", "Unimplemented", "Internal", "Unavailable", "DataLoss", "Unauthenticated",
 ];
+
+const code = (value) => (Number.isInteger(value) ? value : choice(CODES, value) - 1);
 
 function choice(names, name) {
   const i = names.indexOf(name);

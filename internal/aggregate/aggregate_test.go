@@ -250,7 +250,7 @@ func (c *comparable) addPoH(p *state.Partition[events.PoHEvent, *poh.Nodes]) {
 	for _, s := range p.Slots() {
 		tally.Merge(&s.Tally)
 		for name, n := range s.Content.All() {
-			c.PoH[name] = n.Issued(events.Success).Count()
+			c.PoH[name] = n.IssuedCount(events.Success)
 		}
 	}
 	c.add(p.Messages, &tally)
@@ -311,6 +311,7 @@ func (s *testServer) publishSome(seed uint64, messages int) {
 			s.publish(jetstream.Holds.Subject("somebody"), []byte("nonsense"))
 		case 3:
 			s.publish(jetstream.PoH.Subject(id), fmt.Appendf(nil, `{"kind":"poh.issued","node":%q,"result":"success","latency":0.01}`, id))
+			s.publish(jetstream.PoH.Subject(id), fmt.Appendf(nil, `{"kind":"poh.sum","node":%q,"of":"poh.issued","result":"success","count":3}`, id))
 		case 4:
 			e.Kind, e.End, e.Weight = events.KindRelease, now, events.Weight{}
 			fallthrough

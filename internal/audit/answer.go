@@ -252,8 +252,8 @@ func proofsAnswer(f *proofsFold) Proofs {
 		ActivePeers: json.Number(peers.Big().String()),
 	}
 	for _, r := range []events.Result{events.Success, events.Failure} {
-		a.Issued[r.String()] = t.Issued(r).Count()
-		a.Verified[r.String()] = t.Verified(r).Count()
+		a.Issued[r.String()] = t.IssuedCount(r)
+		a.Verified[r.String()] = t.VerifiedCount(r)
 	}
 	for _, g := range []events.GC{events.MinorGC, events.MajorGC} {
 		a.GC[g.String()] = t.GC(g)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/city-chain/holdfast/internal/generate"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -16,13 +17,16 @@ import (
 // producer is the name under which the events are numbered.
 const producer = "bench"
 
+// tokens is how many tokens there are. Holds are of random holders and tokens, and the same in each round.
+const tokens = 1000
+
 // chunk is how many events are handed to the publisher at once.
 const chunk = 1000
 
 // pipeline is everything of which a round of Holdfast is made, but for the server.
 type pipeline struct {
 	session   *session
-	workload  *workload
+	workload  *generate.Bulk
 	publisher *client.Publisher[events.HoldEvent]
 	coverage  *coverage
 
@@ -38,7 +42,7 @@ func (s *session) startPipeline(ctx context.Context) (p *pipeline, err error) {
 	if err := s.makeStreams(ctx); err != nil {
 		return nil, err
 	}
-	p = &pipeline{session: s, workload: newWorkload(s.Holders), failures: make(chan error, 3)}
+	p = &pipeline{session: s, workload: generate.NewBulk(1, s.Holders, tokens), failures: make(chan error, 3)}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	defer func() {
 		if err != nil {
@@ -73,7 +77,7 @@ func (s *session) startPipeline(ctx context.Context) (p *pipeline, err error) {
 	p.run(p.publisher.Run)
 	list := make([]events.HoldEvent, 0, chunk)
 	for from := 0; from < s.Holders; from += len(list) {
-		list = p.workload.everyone(list[:0], from, now())
+		list = p.workload.AppendEach(list[:0], from, now())
 		if err := p.sendList(ctx, list); err != nil {
 			return p, err
 		}
@@ -129,7 +133,7 @@ func (p *pipeline) last(ctx context.Context) (uint64, error) {
 func (p *pipeline) send(ctx context.Context, n int) error {
 	list := make([]events.HoldEvent, 0, chunk)
 	for n > 0 {
-		list = p.workload.next(list[:0], min(chunk, n), now())
+		list = p.workload.Append(list[:0], min(chunk, n), now())
 		if err := p.sendList(ctx, list); err != nil {
 			return err
 		}

@@ -235,8 +235,8 @@ func pohAnswer(s *Snapshot) pohJSON {
 		ActivePeers: json.Number(peers.Big().String()),
 	}
 	for _, r := range results {
-		a.Issued[r.String()] = t.Issued(r).Count()
-		a.Verified[r.String()] = t.Verified(r).Count()
+		a.Issued[r.String()] = t.IssuedCount(r)
+		a.Verified[r.String()] = t.VerifiedCount(r)
 	}
 	for _, g := range gcTypes {
 		a.GC[g.String()] = t.GC(g)

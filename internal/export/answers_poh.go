@@ -21,22 +21,24 @@ type pohStatsJSON struct {
 	Nodes          int                          `json:"nodes"`
 	ActivePeers    json.Number                  `json:"active_peers"`    // as the nodes reported them last, summed up
 	ReportingNodes int                          `json:"reporting_nodes"` // those that ever reported their peers
-	Issued         map[string]latenciesJSON     `json:"issued"`          // by result
-	Verified       map[string]latenciesJSON     `json:"verified"`        // by result
+	Issued         map[string]latenciesJSON     `json:"issued"`          // by result; "unknown" if latencies came without one
+	Verified       map[string]latenciesJSON     `json:"verified"`        // the same
 	GC             map[string]uint64            `json:"gc"`              // by type
 	HTTP           requestsJSON[httpReportJSON] `json:"http"`
 	GRPC           requestsJSON[grpcReportJSON] `json:"grpc"`
 }
 
-// latenciesJSON is how often something was done, and how long it took.
+// latenciesJSON is how often something was done, and how long it took, as far as that is known. The latencies of an unknown result
+// are no part of any count of proofs: who measures so counts apart.
 type latenciesJSON struct {
 	Count   uint64           `json:"count"`
 	Latency distributionJSON `json:"latency_seconds"`
 }
 
-// distributionJSON is a distribution of latencies in seconds: their exact sum, and quantiles of nearest rank, each within
+// distributionJSON is a distribution of latencies in seconds: their number, their exact sum, and quantiles of nearest rank, each within
 // 1.1 % of the exact one; null if there are none.
 type distributionJSON struct {
+	Count    uint64   `json:"count"`
 	Sum      float64  `json:"sum"`
 	SumExact string   `json:"sum_exact"`
 	P50      *float64 `json:"p50"`
@@ -82,8 +84,14 @@ func pohStatsAnswer(s *Snapshot, n int) pohStatsJSON {
 		}),
 	}
 	for _, r := range results {
-		a.Issued[r.String()] = latenciesAnswer(t.Issued(r))
-		a.Verified[r.String()] = latenciesAnswer(t.Verified(r))
+		a.Issued[r.String()] = latenciesJSON{t.IssuedCount(r), distributionAnswer(t.Issued(r))}
+		a.Verified[r.String()] = latenciesJSON{t.VerifiedCount(r), distributionAnswer(t.Verified(r))}
+	}
+	if h := t.Issued(0); h.Count() > 0 {
+		a.Issued[resultName(0)] = latenciesJSON{0, distributionAnswer(h)}
+	}
+	if h := t.Verified(0); h.Count() > 0 {
+		a.Verified[resultName(0)] = latenciesJSON{0, distributionAnswer(h)}
 	}
 	for _, g := range gcTypes {
 		a.GC[g.String()] = t.GC(g)
@@ -113,10 +121,14 @@ func requestsAnswer[K, S any](all iter.Seq2[K, *poh.Histogram], n int, show func
 }
 
 func latenciesAnswer(h *poh.Histogram) latenciesJSON {
-	return latenciesJSON{Count: h.Count(), Latency: distributionJSON{
-		Sum: h.SumSeconds(), SumExact: events.Decimal(h.Sum().Big(), nanosecondDigits),
+	return latenciesJSON{h.Count(), distributionAnswer(h)}
+}
+
+func distributionAnswer(h *poh.Histogram) distributionJSON {
+	return distributionJSON{
+		Count: h.Count(), Sum: h.SumSeconds(), SumExact: events.Decimal(h.Sum().Big(), nanosecondDigits),
 		P50: quantileAnswer(h, 0.5), P90: quantileAnswer(h, 0.9), P99: quantileAnswer(h, 0.99), Max: quantileAnswer(h, 1),
-	}}
+	}
 }
 
 // nanosecondDigits is how many fraction digits of a second a nanosecond has.

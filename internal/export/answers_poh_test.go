@@ -34,6 +34,7 @@ type (
 		Latency distributionAnswer `json:"latency_seconds"`
 	}
 	distributionAnswer struct {
+		Count    uint64   `json:"count"`
 		Sum      float64  `json:"sum"`
 		SumExact string   `json:"sum_exact"`
 		P50      *float64 `json:"p50"`
@@ -84,18 +85,27 @@ func TestPoHCountsEverything(t *testing.T) {
 		events.PoHEvent{Kind: events.KindHTTP, Node: "n1", Method: "PUT", Route: "/b", Status: 500, Latency: 2},
 		events.PoHEvent{Kind: events.KindHTTP, Node: "n2", Method: "PUT", Route: "/b", Status: 500, Latency: 4},
 		events.PoHEvent{Kind: events.KindGRPC, Node: "n1", Method: "/s/M", Status: 5, Latency: 8},
+		events.PoHEvent{Kind: events.KindSum, Node: "n1", Of: events.KindVerified, Result: events.Success, Count: 6},
+		events.PoHEvent{Kind: events.KindSum, Node: "n1", Of: events.KindVerified, Result: events.Failure, Count: 2},
+		events.PoHEvent{Kind: events.KindSum, Node: "n1", Of: events.KindIssued, Count: 2, Latencies: latencies(5, 9)},
 	)
 	w.flush()
 	r.awaitFolded(w)
 	var got pohAnswer
 	r.get("/poh?n=1", &got)
 	some := func(count uint64, sum float64, exact string, p50, others float64) latenciesAnswer {
-		return latenciesAnswer{Count: count, Latency: distributionAnswer{Sum: sum, SumExact: exact, P50: &p50, P90: &others, P99: &others, Max: &others}}
+		return latenciesAnswer{Count: count, Latency: distributionAnswer{Count: count, Sum: sum, SumExact: exact, P50: &p50, P90: &others, P99: &others, Max: &others}}
+	}
+	counted := func(count uint64, l latenciesAnswer) latenciesAnswer {
+		l.Count = count
+		return l
 	}
 	want = pohAnswer{
 		At: got.At, Revision: got.Revision, Nodes: 3, ActivePeers: "9", ReportingNodes: 2, GC: map[string]uint64{"minor": 0, "major": 1},
-		Issued:   map[string]latenciesAnswer{"success": some(2, 4e-9, "0.000000004", 1e-9, 3e-9), "failure": none["failure"]},
-		Verified: map[string]latenciesAnswer{"success": none["success"], "failure": some(1, 0, "0", 0, 0)},
+		Issued: map[string]latenciesAnswer{
+			"success": some(2, 4e-9, "0.000000004", 1e-9, 3e-9), "failure": none["failure"], "unknown": counted(0, some(2, 14e-9, "0.000000014", 5e-9, 9e-9)),
+		},
+		Verified: map[string]latenciesAnswer{"success": counted(6, none["success"]), "failure": counted(3, some(1, 0, "0", 0, 0))},
 		HTTP: requestsAnswer{Requests: 3, OmittedSeries: 1, OmittedRequests: 1, Series: []seriesAnswer{
 			{Method: "PUT", Route: "/b", Status: 500, latenciesAnswer: some(2, 6e-9, "0.000000006", 2e-9, 4e-9)},
 		}},

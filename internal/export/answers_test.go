@@ -367,7 +367,7 @@ func TestWhatBecameOfEvents(t *testing.T) {
 	r.get("/stats", &got)
 	want := statsAnswer{
 		Holders: 2, Holds: 3, OpenHolds: 3, Unchanged: 1, Duplicates: 1, Messages: w.messages(),
-		Accepted: map[string]uint64{"hold": 3, "release": 0, "balance": 0, "poh.issued": 0, "poh.verified": 0, "gc": 0, "peers": 1, "http": 0, "grpc": 0},
+		Accepted: map[string]uint64{"hold": 3, "release": 0, "balance": 0, "poh.issued": 0, "poh.verified": 0, "gc": 0, "peers": 1, "http": 0, "grpc": 0, "poh.sum": 0},
 		Refused:  map[string]uint64{"malformed": 1, "nothing_to_release": 1},
 	}
 	got.At, got.ScoreExact, got.RateExact, got.Logs = "", "", "", nil

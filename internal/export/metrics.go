@@ -37,10 +37,12 @@ func newCollector(view *View, top, maxSeries int) *collector {
 var (
 	// The kinds, reasons, results and types, all of which are shown from the start.
 	holdKinds = []events.Kind{events.KindHold, events.KindRelease, events.KindBalance}
-	pohKinds  = []events.Kind{events.KindIssued, events.KindVerified, events.KindGC, events.KindPeers, events.KindHTTP, events.KindGRPC}
+	pohKinds  = []events.Kind{events.KindIssued, events.KindVerified, events.KindGC, events.KindPeers, events.KindHTTP, events.KindGRPC, events.KindSum}
 	results   = []events.Result{events.Success, events.Failure}
-	gcTypes   = []events.GC{events.MinorGC, events.MajorGC}
-	reasons   = func() (all []events.Reason) {
+	// toldBy are the results by which latencies are shown: some are reported without one.
+	toldBy  = []events.Result{events.Success, events.Failure, 0}
+	gcTypes = []events.GC{events.MinorGC, events.MajorGC}
+	reasons = func() (all []events.Reason) {
 		for r := range events.Reason(255) {
 			if r.Valid() {
 				all = append(all, r)

@@ -16,6 +16,7 @@ import (
 // there are not so many of them.
 var (
 	issuedDesc        = describe("poh_issued_total", "Proofs issued.", "result")
+	verifiedDesc      = describe("poh_verified_total", "Proofs verified.", "result")
 	issueLatencyDesc  = describe("poh_issue_latency_seconds", "Time that issuing a proof took.")
 	issueSummaryDesc  = describe("poh_issue_latency_summary_seconds", "Time that issuing a proof took, as quantiles over all nodes since their beginning; each is within 1.1 %.")
 	verifyLatencyDesc = describe("poh_verify_latency_seconds", "Time that verifying a proof took.", "result")
@@ -37,9 +38,12 @@ var quantiles = []float64{0.5, 0.9, 0.99}
 func emitPoH(out *emitter, t *poh.Totals, maxSeries int) {
 	var issued poh.Histogram
 	for _, r := range results {
+		out.counter(issuedDesc, float64(t.IssuedCount(r)), r.String())
+		out.counter(verifiedDesc, float64(t.VerifiedCount(r)), r.String())
+	}
+	for _, r := range toldBy {
 		issued.Merge(t.Issued(r))
-		out.counter(issuedDesc, float64(t.Issued(r).Count()), r.String())
-		out.histogram(verifyLatencyDesc, latencies(t.Verified(r)), r.String())
+		out.histogram(verifyLatencyDesc, latencies(t.Verified(r)), resultName(r))
 	}
 	out.histogram(issueLatencyDesc, latencies(&issued))
 	out.summary(issueSummaryDesc, issued.Count(), issued.SumSeconds(), quantilesOf(&issued))
@@ -56,6 +60,14 @@ func emitPoH(out *emitter, t *poh.Totals, maxSeries int) {
 		})
 	emitRequests(out, "grpc", t.GRPC(), maxSeries, grpcDesc, grpcLatencyDesc,
 		func(s poh.GRPCSeries) ([]string, string) { return []string{s.Method}, events.GRPCCode(s.Code) })
+}
+
+// resultName is the name of a result that latencies are shown by; of 0, that of latencies that were reported without one.
+func resultName(r events.Result) string {
+	if r == 0 {
+		return "unknown"
+	}
+	return r.String()
 }
 
 // emitRequests shows the series of requests, which come sorted: those of what was asked for follow one another. Of what

@@ -17,7 +17,17 @@ import (
 
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
+
+// latencies are those of a sum.
+func latencies(all ...int64) string {
+	var h poh.Histogram
+	for _, ns := range all {
+		h.Observe(ns)
+	}
+	return string(h.Encode(nil))
+}
 
 // pohEvents is what two nodes did.
 func pohEvents() []events.PoHEvent {
@@ -37,6 +47,14 @@ func pohEvents() []events.PoHEvent {
 		{Kind: events.KindHTTP, Node: "n2", Method: "GET", Route: "/proofs/{id}", Status: 404, Latency: ms},
 		{Kind: events.KindGRPC, Node: "n1", Method: "/poh.v1.PoH/Issue", Status: 0, Latency: 500 * ms},
 		{Kind: events.KindGRPC, Node: "n1", Method: "/poh.v1.PoH/Issue", Status: 5, Latency: 500 * ms},
+		{Kind: events.KindSum, Node: "n1", Of: events.KindIssued, Result: events.Success, Count: 5},
+		{Kind: events.KindSum, Node: "n1", Of: events.KindIssued, Count: 2, Latencies: latencies(ms, 3*ms)},
+		{Kind: events.KindSum, Node: "n2", Of: events.KindVerified, Result: events.Failure, Count: 4},
+		{Kind: events.KindSum, Node: "n2", Of: events.KindVerified, Result: events.Success, Count: 1, Latencies: latencies(ms / 4)},
+		{Kind: events.KindSum, Node: "n2", Of: events.KindVerified, Count: 1, Latencies: latencies(8 * ms)},
+		{Kind: events.KindSum, Node: "n2", Of: events.KindGC, GC: events.MajorGC, Count: 3},
+		{Kind: events.KindSum, Node: "n1", Of: events.KindHTTP, Method: "GET", Route: "/proofs/{id}", Status: 404, Count: 2, Latencies: latencies(ms, ms)},
+		{Kind: events.KindSum, Node: "n1", Of: events.KindGRPC, Method: "/poh.v1.PoH/Issue", Status: 5, Count: 2, Latencies: latencies(500*ms, 500*ms)},
 	}
 }
 
@@ -47,20 +65,24 @@ const counts = `
 active_peers 12
 # HELP gc_events_total Garbage collections of the nodes.
 # TYPE gc_events_total counter
-gc_events_total{type="major"} 0
+gc_events_total{type="major"} 3
 gc_events_total{type="minor"} 2
 # HELP grpc_requests_total gRPC calls that the nodes answered.
 # TYPE grpc_requests_total counter
-grpc_requests_total{code="NotFound",method="/poh.v1.PoH/Issue"} 1
+grpc_requests_total{code="NotFound",method="/poh.v1.PoH/Issue"} 3
 grpc_requests_total{code="OK",method="/poh.v1.PoH/Issue"} 1
 # HELP http_requests_total HTTP requests that the nodes answered.
 # TYPE http_requests_total counter
 http_requests_total{method="GET",route="/proofs/{id}",status="200"} 2
-http_requests_total{method="GET",route="/proofs/{id}",status="404"} 1
+http_requests_total{method="GET",route="/proofs/{id}",status="404"} 3
 # HELP poh_issued_total Proofs issued.
 # TYPE poh_issued_total counter
 poh_issued_total{result="failure"} 1
-poh_issued_total{result="success"} 2
+poh_issued_total{result="success"} 7
+# HELP poh_verified_total Proofs verified.
+# TYPE poh_verified_total counter
+poh_verified_total{result="failure"} 4
+poh_verified_total{result="success"} 2
 # HELP holdfast_holders Holders that have a score now, be it 0.
 # TYPE holdfast_holders gauge
 holdfast_holders 3
@@ -137,7 +159,7 @@ func TestMetrics(t *testing.T) {
 	r := started(t, w, export.Options{MetricsTop: 2, Registry: registry, Now: exporterClock.now})
 
 	names := []string{
-		"active_peers", "gc_events_total", "grpc_requests_total", "http_requests_total", "poh_issued_total", "hold_score",
+		"active_peers", "gc_events_total", "grpc_requests_total", "http_requests_total", "poh_issued_total", "poh_verified_total", "hold_score",
 		"holdfast_holders", "holdfast_holds", "holdfast_open_holds", "holdfast_score_weight_seconds", "holdfast_score_rate", "holdfast_top_score_weight_seconds",
 		"holdfast_other_holders", "holdfast_other_score_weight_seconds",
 	}
@@ -147,30 +169,32 @@ func TestMetrics(t *testing.T) {
 
 	families := r.scrape()
 	issue := families["poh_issue_latency_seconds"].GetMetric()[0]
-	if h := issue.GetHistogram(); h.GetSampleCount() != 3 || h.GetSampleSum() != 20.006 || len(issue.GetLabel()) != 0 || len(h.GetBucket()) != 17 {
+	if h := issue.GetHistogram(); h.GetSampleCount() != 5 || h.GetSampleSum() != 20.010 || len(issue.GetLabel()) != 0 || len(h.GetBucket()) != 17 {
 		t.Errorf("issue latency: %v", h)
 	}
 	verify := families["poh_verify_latency_seconds"].GetMetric()
-	if len(verify) != 2 || verify[0].GetHistogram().GetSampleCount() != 0 || verify[1].GetHistogram().GetSampleSum() != 0.00025 || verify[1].GetHistogram().GetBucket()[1].GetCumulativeCount() != 1 {
+	if len(verify) != 3 || verify[0].GetHistogram().GetSampleCount() != 0 || verify[1].GetHistogram().GetSampleSum() != 0.0005 || verify[1].GetHistogram().GetBucket()[1].GetCumulativeCount() != 2 ||
+		verify[2].GetLabel()[0].GetValue() != "unknown" || verify[2].GetHistogram().GetSampleSum() != 0.008 {
 		t.Errorf("verify latency: %v", verify)
 	}
 	summary := families["poh_issue_latency_summary_seconds"].GetMetric()[0].GetSummary()
-	for i, want := range []struct{ q, seconds float64 }{{0.5, 0.004}, {0.9, 20}, {0.99, 20}} {
+	for i, want := range []struct{ q, seconds float64 }{{0.5, 0.003}, {0.9, 20}, {0.99, 20}} {
 		got := summary.GetQuantile()[i]
 		if got.GetQuantile() != want.q || math.Abs(got.GetValue()/want.seconds-1) > 0.011 {
 			t.Errorf("quantile %v is %v, want about %v", got.GetQuantile(), got.GetValue(), want)
 		}
 	}
-	if h := families["grpc_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleSum() != 1 {
+	if h := families["grpc_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleSum() != 2 {
 		t.Errorf("grpc latency: %v", h)
 	}
-	if h := families["http_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleCount() != 3 {
+	if h := families["http_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleCount() != 5 {
 		t.Errorf("http latency: %v", h)
 	}
 	for name, want := range map[string]float64{
 		`holdfast_events_accepted_total{kind="hold",stream="HOLDS"}`:                 3,
 		`holdfast_events_accepted_total{kind="release",stream="HOLDS"}`:              0,
 		`holdfast_events_accepted_total{kind="http",stream="POH"}`:                   3,
+		`holdfast_events_accepted_total{kind="poh.sum",stream="POH"}`:                8,
 		`holdfast_events_rejected_total{reason="nothing_to_release",stream="HOLDS"}`: 1,
 		`holdfast_events_rejected_total{reason="malformed",stream="POH"}`:            0,
 		`holdfast_messages_folded_total{stream="HOLDS"}`:                             float64(w.messages()) - 2,
@@ -285,7 +309,7 @@ func TestMetricsOfNothing(t *testing.T) {
 	r := started(t, w, export.Options{MetricsTop: 10})
 	families := r.scrape()
 	for _, series := range []string{
-		`poh_issued_total{result="success"}`, `poh_issued_total{result="failure"}`, `gc_events_total{type="minor"}`, `gc_events_total{type="major"}`,
+		`poh_issued_total{result="success"}`, `poh_issued_total{result="failure"}`, `poh_verified_total{result="success"}`, `gc_events_total{type="minor"}`, `gc_events_total{type="major"}`,
 		`active_peers{}`, `holdfast_events_accepted_total{kind="hold",stream="HOLDS"}`, `holdfast_events_rejected_total{reason="too_many_gaps",stream="POH"}`,
 		`holdfast_flushes_total{partition="15",stream="POH"}`, `holdfast_holders{}`,
 	} {
@@ -293,8 +317,8 @@ func TestMetricsOfNothing(t *testing.T) {
 			t.Errorf("%s is %v, %v; want 0", series, got, ok)
 		}
 	}
-	if n := len(families["poh_verify_latency_seconds"].GetMetric()); n != 2 {
-		t.Errorf("%d histograms of verifying, want 2", n)
+	if n := len(families["poh_verify_latency_seconds"].GetMetric()); n != 3 {
+		t.Errorf("%d histograms of verifying, want 3", n)
 	}
 	if families["hold_score"] == nil || families["poh_issue_latency_summary_seconds"] == nil || families["go_goroutines"] == nil {
 		t.Error("metrics are missing")

@@ -134,7 +134,12 @@ func pohMessage(t *poh.Totals, most int) *v1.PohStatsResponse {
 		IssuedFailure:   latenciesMessage(t.Issued(events.Failure)),
 		VerifiedSuccess: latenciesMessage(t.Verified(events.Success)),
 		VerifiedFailure: latenciesMessage(t.Verified(events.Failure)),
-		GcMinor:         t.GC(events.MinorGC), GcMajor: t.GC(events.MajorGC),
+		IssuedUnknown:   latenciesMessage(t.Issued(0)),
+		VerifiedUnknown: latenciesMessage(t.Verified(0)),
+
+		IssuedSuccessCount: t.IssuedCount(events.Success), IssuedFailureCount: t.IssuedCount(events.Failure),
+		VerifiedSuccessCount: t.VerifiedCount(events.Success), VerifiedFailureCount: t.VerifiedCount(events.Failure),
+		GcMinor: t.GC(events.MinorGC), GcMajor: t.GC(events.MajorGC),
 		ActivePeers: peers.Float64(), NodesWithPeers: uint64(reported),
 	}
 	m.Http, m.HttpSeriesOmitted, m.HttpRequestsOmitted = series(t.HTTP(), most, func(s poh.HTTPSeries, h *poh.Histogram) *v1.HttpSeries {

@@ -445,6 +445,8 @@ func TestCallsForWhatNodesDid(t *testing.T) {
 		events.PoHEvent{Kind: events.KindPeers, Node: "n1", Peers: 7},
 		request("/a", 200, 1000), request("/a", 200, 3000), request("/b", 500, 1000), request("/c", 200, 1000), request("/c", 200, 1000),
 		events.PoHEvent{Kind: events.KindGRPC, Node: "n2", Method: "/p.S/M", Status: 5, Latency: 1000},
+		events.PoHEvent{Kind: events.KindSum, Node: "n2", Of: events.KindIssued, Result: events.Success, Count: 7},
+		events.PoHEvent{Kind: events.KindSum, Node: "n2", Of: events.KindVerified, Count: 1, Latencies: latencies(2000)},
 	)
 	w.flush()
 	r := calling(t, w, export.Options{})
@@ -461,6 +463,10 @@ func TestCallsForWhatNodesDid(t *testing.T) {
 			if got.IssuedFailure.Count != 0 || len(got.IssuedFailure.Quantiles) != 0 || got.VerifiedFailure.Count != 1 || got.VerifiedSuccess.Count != 0 ||
 				got.Nodes != 2 || got.GcMajor != 1 || got.GcMinor != 0 || got.ActivePeers != 7 || got.NodesWithPeers != 1 {
 				t.Errorf("%v", got)
+			}
+			if got.IssuedSuccessCount != 9 || got.IssuedFailureCount != 0 || got.VerifiedSuccessCount != 0 || got.VerifiedFailureCount != 1 ||
+				got.IssuedUnknown.Count != 0 || got.VerifiedUnknown.Count != 1 || got.VerifiedUnknown.SumSeconds != 0.000002 {
+				t.Errorf("proofs counted apart: %v", got)
 			}
 			routes := slices.Collect(func(yield func(string) bool) {
 				for _, s := range got.Http {

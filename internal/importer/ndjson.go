@@ -4,6 +4,7 @@ import (
 	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // readNDJSON reads a line of NDJSON; the event's kind decides which log it is for. Blank lines say nothing.
@@ -27,6 +28,9 @@ func readNDJSON(text string, b *block) (int, *events.Refusal) {
 		return length, refusal
 	}
 	node, err := events.DecodeOpenPoH([]byte(line))
+	if err == nil {
+		err = poh.CheckSum(&node)
+	}
 	if err != nil {
 		return length, refusalOf(err)
 	}

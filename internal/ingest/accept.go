@@ -7,9 +7,11 @@ import (
 	"net/http"
 	"strconv"
 
+	"github.com/city-chain/holdfast/internal/ingest/producers"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // maxErrors is how many refused events an answer lists.
@@ -40,6 +42,7 @@ type endpoint[E client.Event] struct {
 	log       jetstream.Log
 	decode    func(data []byte) (E, error)
 	kind      func(*E) events.Kind
+	ids       func(*producers.Request, *E) // adds the ids that an event names
 	publisher func(*session) *client.Publisher[E]
 }
 
@@ -57,6 +60,7 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 				return e, err
 			},
 			kind:      func(e *events.HoldEvent) events.Kind { return e.Kind },
+			ids:       func(r *producers.Request, e *events.HoldEvent) { r.Holder(e.Holder) },
 			publisher: func(x *session) *client.Publisher[events.HoldEvent] { return x.holds },
 		})
 	}
@@ -65,19 +69,32 @@ func (s *Service) holdEndpoints() []endpoint[events.HoldEvent] {
 
 func (s *Service) pohEndpoint() endpoint[events.PoHEvent] {
 	return endpoint[events.PoHEvent]{
-		name:      "poh",
-		log:       jetstream.PoH,
-		decode:    events.DecodeOpenPoH,
+		name: "poh",
+		log:  jetstream.PoH,
+		decode: func(data []byte) (events.PoHEvent, error) {
+			e, err := events.DecodeOpenPoH(data)
+			if err == nil {
+				err = poh.CheckSum(&e)
+			}
+			return e, err
+		},
 		kind:      func(e *events.PoHEvent) events.Kind { return e.Kind },
+		ids:       func(r *producers.Request, e *events.PoHEvent) { r.Proof(e.Node, e.Method, e.Route, e.Status) },
 		publisher: func(x *session) *client.Publisher[events.PoHEvent] { return x.poh },
 	}
 }
 
-// take handles one request: it reads and checks all of it, publishes what is right, waits until that is stored, and answers.
+// take handles one request: it finds out whose it is, reads and checks all of it, takes what it asks of its producer's limits,
+// publishes what is right, waits until that is stored, and answers.
 func take[E client.Event](s *Service, e endpoint[E], w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", http.MethodPost)
 		answer{Problem: refuseRequest(http.StatusMethodNotAllowed, "/%s takes events by POST", e.name)}.write(w)
+		return
+	}
+	from, denied := s.find(r.Header)
+	if denied != nil {
+		deny(w, denied)
 		return
 	}
 	split, p := splitterOf(r)
@@ -87,7 +104,7 @@ func take[E client.Event](s *Service, e endpoint[E], w http.ResponseWriter, r *h
 	}
 	memory := &share{budget: &s.memory}
 	defer memory.release()
-	body, p := s.readBody(w, r, memory)
+	body, p := s.readBody(w, r, from, memory)
 	if p != nil {
 		answer{Problem: p}.write(w)
 		return
@@ -97,17 +114,29 @@ func take[E client.Event](s *Service, e endpoint[E], w http.ResponseWriter, r *h
 		answer{Problem: p}.write(w)
 		return
 	}
-	if !memory.take(int64(len(found.items)) * sizeOf[E]()) {
+	if !memory.take(int64(len(found.items)) * (sizeOf[E]() + producers.Room)) {
 		answer{Problem: tooBusy()}.write(w)
 		return
 	}
-	list, a := judge(s, e, found.items)
-	if len(list) > 0 {
+	asked, over := from.begin(len(found.items))
+	if over != nil {
+		answer{Problem: overLimit(over)}.write(w)
+		return
+	}
+	list, a := judge(s, e, from, found.items)
+	for i := range list {
+		e.ids(asked, &list[i])
+	}
+	switch over := from.take(asked); {
+	case over != nil:
+		a.Problem = overLimit(over)
+	case len(list) > 0:
 		a.Unknown, a.Problem = publish(r.Context(), s, e, list)
 	}
 	switch {
 	case a.Problem == nil:
 		a.Accepted = len(list)
+		from.metrics.accepted.Add(float64(len(list)))
 		for i := range list {
 			s.metrics.accepted[e.kind(&list[i])].Inc()
 		}
@@ -118,7 +147,7 @@ func take[E client.Event](s *Service, e endpoint[E], w http.ResponseWriter, r *h
 }
 
 // judge decodes the events of a body and returns those that are right, and an answer that lists the others.
-func judge[E client.Event](s *Service, e endpoint[E], items []item) ([]E, answer) {
+func judge[E client.Event](s *Service, e endpoint[E], from *sender, items []item) ([]E, answer) {
 	list := make([]E, 0, len(items))
 	var a answer
 	for i, it := range items {
@@ -137,6 +166,7 @@ func judge[E client.Event](s *Service, e endpoint[E], items []item) ([]E, answer
 		}
 		a.Refused++
 		s.metrics.refused.WithLabelValues(e.name, refusal.Reason.String()).Inc()
+		from.refused(refusal.Reason)
 		if len(a.Errors) == maxErrors {
 			a.MoreErrors++
 			continue

@@ -8,9 +8,16 @@ import (
 )
 
 // BenchmarkNDJSON posts NDJSON of 1,000 events a request from several clients to the service, on an embedded NATS server that
-// syncs every write.
+// syncs every write; without limits, and with all of them, of which none is reached.
 func BenchmarkNDJSON(b *testing.B) {
-	f := ready(b, nil)
+	b.Run("unlimited", func(b *testing.B) { postNDJSON(b, ProducerFlags{}) })
+	b.Run("limited", func(b *testing.B) {
+		postNDJSON(b, ProducerFlags{LimitEvents: 1e9, LimitNew: 1e9, LimitBytes: 1e12, LimitBytesBurst: 2e9})
+	})
+}
+
+func postNDJSON(b *testing.B, flags ProducerFlags) {
+	f := ready(b, func(o *Options) { o.Producers = flags })
 	const each = 1000
 	var body strings.Builder
 	for i := range each {

@@ -165,17 +165,37 @@ func tooMany(most int) *problem {
 // firstRead is how much memory a body gets before any of it has come.
 const firstRead = 8 << 10
 
-// readBody reads a request's body to its end. It takes memory as bytes come in, so that a claimed length costs nothing.
-func (s *Service) readBody(w http.ResponseWriter, r *http.Request, memory *share) (body []byte, p *problem) {
+// readBody reads a request's body to its end. It takes memory as bytes come in, so that a claimed length costs nothing. Of the
+// producer's limit on bytes it takes a claimed length before it reads, and else what has come; what has come of a body that breaks off counts too.
+func (s *Service) readBody(w http.ResponseWriter, r *http.Request, from *sender, memory *share) (body []byte, p *problem) {
 	if r.ContentLength > s.options.MaxBody {
 		return nil, s.tooLarge(w)
 	}
+	if over := from.takeBytes(max(r.ContentLength, 0)); over != nil {
+		w.Header().Set("Connection", "close") // rather than read what follows
+		return nil, overLimit(over)
+	}
+	if r.ContentLength >= 0 {
+		return s.readAll(w, r, memory)
+	}
+	if body, p = s.readAll(w, r, memory); p != nil {
+		from.SpendBytes(int64(len(body)))
+		return nil, p
+	}
+	if over := from.takeBytes(int64(len(body))); over != nil {
+		return nil, overLimit(over)
+	}
+	return body, nil
+}
+
+// readAll reads a body; with a problem, it returns what had come.
+func (s *Service) readAll(w http.ResponseWriter, r *http.Request, memory *share) (body []byte, p *problem) {
 	in := http.MaxBytesReader(w, r.Body, s.options.MaxBody)
 	for {
 		if len(body) == cap(body) {
 			more := int64(max(cap(body), firstRead))
 			if !memory.take(more) {
-				return nil, tooBusy()
+				return body, tooBusy()
 			}
 			grown := make([]byte, len(body), len(body)+int(more))
 			copy(grown, body)
@@ -187,7 +207,7 @@ func (s *Service) readBody(w http.ResponseWriter, r *http.Request, memory *share
 			return body, nil
 		}
 		if err != nil {
-			return nil, s.cutShort(w, err)
+			return body, s.cutShort(w, err)
 		}
 	}
 }
@@ -214,8 +234,9 @@ type problem struct {
 	status     int
 	retryAfter int // seconds; 0 means that a retry will not help
 
-	Reason  string `json:"reason"` // from a bounded set, reasonOf
-	Message string `json:"message"`
+	Reason  string       `json:"reason"` // from a bounded set, reasonOf and why a request is denied
+	Message string       `json:"message"`
+	Limit   *limitDetail `json:"limit,omitempty"` // the limit that it is over, if that is why
 }
 
 // refuseRequest makes the problem of a request that is wrong itself.
@@ -238,5 +259,6 @@ var reasonOf = map[int]string{
 	http.StatusRequestTimeout:        "timeout",
 	http.StatusRequestEntityTooLarge: "too_large",
 	http.StatusUnsupportedMediaType:  "unsupported_type",
+	http.StatusTooManyRequests:       "limited",
 	http.StatusServiceUnavailable:    "unavailable",
 }

@@ -179,6 +179,10 @@ func (f *fixture) do(method, path, contentType string, body io.Reader) (reply, e
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}
+	return f.send(request)
+}
+
+func (f *fixture) send(request *http.Request) (reply, error) {
 	response, err := f.http.Do(request)
 	if err != nil {
 		return reply{}, err

@@ -6,7 +6,8 @@
 //	holdfast.v1.Ingest/Record         all kinds, by gRPC, gRPC-Web or Connect (record.go)
 //
 // A body is one event, an array of events, or a stream of them (body.go). It is read and checked to its end before anything of
-// it is sent; what is refused is listed with reasons, the rest is stored (accept.go). The service publishes under a
+// it is sent; what is refused is listed with reasons, the rest is stored (accept.go). Whose it is may have to be shown by a token,
+// and each producer may have limits, over which a request is refused whole (producers.go). The service publishes under a
 // producer's name that it claims for itself (session.go), so that an envelope whose acknowledgement was lost counts once.
 //
 // What it cannot do is to recognise a request that a client repeats because it did not get an answer: there, hold ids
@@ -26,6 +27,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/city-chain/holdfast/internal/ingest/producers"
 	"github.com/city-chain/holdfast/internal/push"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
@@ -84,7 +86,10 @@ type Options struct {
 	// AckTimeout is how long a request waits until its events are stored; 0 means DefaultAckTimeout.
 	AckTimeout time.Duration
 
-	// Now is the clock by which events are refused that start too far ahead; nil means time.Now.
+	// Producers says who may send events, and how many; the zero value: anybody, any number.
+	Producers ProducerFlags
+
+	// Now is the clock by which events are refused that start too far ahead, and that of the producers' limits; nil means time.Now.
 	Now func() time.Time
 	// Logger is required.
 	Logger *slog.Logger
@@ -133,17 +138,18 @@ func (o *Options) largestRequest() int64 {
 
 // Service takes events over HTTP.
 type Service struct {
-	options Options
-	log     *slog.Logger
-	server  *service.HTTPServer
-	metrics *metrics
-	traces  *push.Traces // nil = nothing is traced
-	tracer  trace.Tracer // of traces, or nil
-	records atomic.Int64 // calls of Record that are handled
-	memory  budget
-	conn    atomic.Pointer[nats.Conn] // nil until connected
-	session atomic.Pointer[session]   // nil while no producer's name is claimed
-	streams map[jetstream.Log]*state  // whether they can be written to; the map is fixed
+	options   Options
+	log       *slog.Logger
+	server    *service.HTTPServer
+	metrics   *metrics
+	traces    *push.Traces // nil = nothing is traced
+	tracer    trace.Tracer // of traces, or nil
+	records   atomic.Int64 // calls of Record that are handled
+	memory    budget
+	producers *producers.Set
+	conn      atomic.Pointer[nats.Conn] // nil until connected
+	session   atomic.Pointer[session]   // nil while no producer's name is claimed
+	streams   map[jetstream.Log]*state  // whether they can be written to; the map is fixed
 
 	reported *service.Health // what health said last, for who waits for changes
 	// claim claims a producer's name.
@@ -160,12 +166,15 @@ func New(o Options) (*Service, error) {
 	}
 	s := &Service{options: o, log: o.Logger.With("component", "ingest"), claim: claimSession, streams: map[jetstream.Log]*state{}, reported: service.NewHealth("ingest")}
 	s.memory.left.Store(o.MaxBuffered)
+	var err error
+	if s.producers, err = o.Producers.set(o.Now); err != nil {
+		return nil, fmt.Errorf("new ingest: %w", err)
+	}
 	for _, log := range jetstream.Logs() {
 		s.streams[log] = &state{}
 		s.streams[log].set(service.ErrNotReported)
 	}
 	s.hurry, s.setHurry = context.WithCancel(context.Background())
-	var err error
 	if s.metrics, err = newMetrics(s); err != nil {
 		return nil, fmt.Errorf("new ingest: %w", err)
 	}
@@ -206,6 +215,9 @@ func (s *Service) Err() error { return s.health().Err() }
 // its name back, within 10 seconds, and 3 more where metrics are pushed. While NATS or the streams are away it goes on trying. It returns an error if it
 // cannot listen, is not let in by NATS, or its connection was closed for good. It is called once.
 func (s *Service) Run(ctx context.Context) error {
+	if s.producers.Asks() {
+		s.log.Info("takes events of known producers alone", "file", s.options.Producers.Producers, "producers", len(s.producers.All()))
+	}
 	group := service.NewGroup(service.GroupOptions{Logger: s.options.Logger})
 	if err := s.options.Push.AddTo(group, "ingest", s.metrics.registry, s.log); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"encoding/base64"
 	"fmt"
 	"io"
 	"log/slog"
@@ -29,6 +30,7 @@ func TestEachEndpointStoresItsKind(t *testing.T) {
 		{"/poh", `{"kind":"peers","node":"n1","count":9}`},
 		{"/poh", `{"kind":"http","node":"n1","method":"GET","route":"/x","status":200,"latency":1}`},
 		{"/poh", `{"kind":"grpc","node":"n1","method":"/a.B/C","code":"NotFound","latency":1}`},
+		{"/poh", `{"kind":"poh.sum","node":"n1","of":"poh.issued","count":2,"latencies":"` + base64.StdEncoding.EncodeToString([]byte(twice)) + `"}`},
 	}
 	for _, r := range requests {
 		got := f.post(r.path, "application/json", r.body)
@@ -51,6 +53,7 @@ func TestEachEndpointStoresItsKind(t *testing.T) {
 		{Kind: events.KindPeers, Node: "n1", Peers: 9},
 		{Kind: events.KindHTTP, Node: "n1", Method: "GET", Route: "/x", Status: 200, Latency: 1_000_000_000},
 		{Kind: events.KindGRPC, Node: "n1", Method: "/a.B/C", Status: 5, Latency: 1_000_000_000},
+		{Kind: events.KindSum, Node: "n1", Of: events.KindIssued, Count: 2, Latencies: twice},
 	}
 	var gotPoH []events.PoHEvent
 	for _, m := range messages(t, c, jetstream.PoH) {
@@ -147,6 +150,15 @@ func TestAnswers(t *testing.T) {
 			name: "mixed MessagePack", kind: "application/x-msgpack", body: goodPacked + packed("token_id", "t"), status: 207,
 			want: answer{Accepted: 1, Refused: 1, Errors: []itemError{{Index: 1, Reason: "missing_field", Field: "start"}}}, message: "missing",
 		},
+		{
+			name: "sums in MessagePack", path: "/poh", kind: "application/msgpack", status: 207,
+			body: packed("kind", "poh.sum", "node", "n", "of", "poh.issued", "count", 2, "latencies", []byte(twice)) +
+				packed("kind", "poh.sum", "node", "n", "of", "poh.issued", "count", 3, "latencies", []byte(twice)) +
+				packed("kind", "poh.sum", "node", "n", "of", "poh.issued", "count", 2, "latencies", []byte(twice+twice)),
+			want: answer{Accepted: 1, Refused: 2, Errors: []itemError{
+				{Index: 1, Reason: "invalid_value", Field: "count"}, {Index: 2, Reason: "malformed", Field: "latencies"},
+			}}, message: "3 events with 2 latencies",
+		},
 
 		{name: "empty", body: " \n", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "empty"},
 		{name: "empty NDJSON", kind: "application/x-ndjson", body: "\n\n", status: 400, want: answer{Problem: &problem{Reason: "malformed"}}, message: "empty"},
@@ -190,7 +202,9 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("%s does not say %q", got.body, test.message)
 			}
 		})
-		accepted += test.want.Accepted
+		if test.path != "/poh" {
+			accepted += test.want.Accepted
+		}
 	}
 	if got := len(folded(t, f.nats.client())); got != accepted {
 		t.Errorf("the stream has %d events, and %d were accepted", got, accepted)
@@ -290,6 +304,7 @@ func TestBodiesInMemoryAreBounded(t *testing.T) {
 // Events of few bytes take more memory decoded than as a body.
 func TestEventsInMemoryAreBounded(t *testing.T) {
 	const n = 1000
+	room := sizeOf[item]() + sizeOf[events.HoldEvent]()
 	f := ready(t, func(o *Options) {
 		o.AckTimeout = time.Minute
 		o.MaxBody, o.MaxItems, o.MaxBuffered = 16<<10, n, 32<<10+n*eventRoom
@@ -305,8 +320,8 @@ func TestEventsInMemoryAreBounded(t *testing.T) {
 		waiting <- got
 	}()
 	until(t, "the request waits", func() bool { return f.session.Load().holds.Pending() == 1 })
-	if taken := f.options.MaxBuffered - f.memory.left.Load(); taken < int64(len(body))+n*eventRoom {
-		t.Errorf("the request takes %d bytes of the budget, and its events alone are %d", taken, n*eventRoom)
+	if taken := f.options.MaxBuffered - f.memory.left.Load(); taken < int64(len(body))+n*room {
+		t.Errorf("the request takes %d bytes of the budget, and its events alone are %d", taken, n*room)
 	}
 	for _, r := range []struct{ kind, body string }{
 		{"application/x-ndjson", body}, {"application/json", "[" + strings.Repeat("{},", n-1) + "{}]"}, {"application/msgpack", strings.Repeat("\x80", n)},

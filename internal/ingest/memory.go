@@ -4,11 +4,12 @@ import (
 	"reflect"
 	"sync/atomic"
 
+	"github.com/city-chain/holdfast/internal/ingest/producers"
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
-// eventRoom is the most memory that an event takes besides its bytes: where it stands in the body, and decoded.
-var eventRoom = sizeOf[item]() + max(sizeOf[events.HoldEvent](), sizeOf[events.PoHEvent]())
+// eventRoom is the most memory that an event takes besides its bytes: where it stands in the body, decoded, and what its ids take.
+var eventRoom = sizeOf[item]() + max(sizeOf[events.HoldEvent](), sizeOf[events.PoHEvent]()) + producers.Room
 
 // firstItems is how many items a body gets room for at first.
 const firstItems = 16

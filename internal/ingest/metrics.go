@@ -16,14 +16,16 @@ const prefix = "holdfast_ingest"
 
 // metrics are what the service counts, in a registry of its own.
 type metrics struct {
-	registry *prometheus.Registry
-	http     *service.HTTPMetrics
-	accepted [events.KindGRPC + 1]prometheus.Counter // by kind; there is none for kind 0
-	refused  *prometheus.CounterVec                  // by endpoint and reason
-	unknown  *prometheus.CounterVec                  // by endpoint
-	epoch    prometheus.Gauge
-	claims   prometheus.Counter
-	streams  map[jetstream.Log]*streamMetrics // fixed
+	registry  *prometheus.Registry
+	http      *service.HTTPMetrics
+	accepted  [events.KindSum + 1]prometheus.Counter // by kind; there is none for kind 0
+	refused   *prometheus.CounterVec                 // by endpoint and reason
+	unknown   *prometheus.CounterVec                 // by endpoint
+	denied    *prometheus.CounterVec                 // by producer and reason
+	producers map[string]*producerMetrics            // by name, fixed
+	epoch     prometheus.Gauge
+	claims    prometheus.Counter
+	streams   map[jetstream.Log]*streamMetrics // fixed
 }
 
 // streamMetrics are what is counted of the publishing to one stream.
@@ -54,7 +56,7 @@ func newMetrics(s *Service) (*metrics, error) {
 	accepted := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: prefix + "_events_accepted_total", Help: "Events stored, by kind.",
 	}, []string{"kind"})
-	for kind := events.KindHold; kind <= events.KindGRPC; kind++ {
+	for kind := events.KindHold; kind <= events.KindSum; kind++ {
 		m.accepted[kind] = accepted.WithLabelValues(kind.String())
 	}
 	m.beginAtZero(s)
@@ -68,6 +70,9 @@ func newMetrics(s *Service) (*metrics, error) {
 		if err := m.registry.Register(c); err != nil {
 			return nil, err
 		}
+	}
+	if err := m.addProducers(s.producers); err != nil {
+		return nil, err
 	}
 	var err error
 	if m.http, err = service.NewHTTPMetrics(m.registry, prefix); err != nil {
@@ -84,10 +89,8 @@ func (m *metrics) beginAtZero(s *Service) {
 	}
 	for _, endpoint := range endpoints {
 		m.unknown.WithLabelValues(endpoint)
-		for reason := events.Malformed; reason <= events.StartAhead; reason++ { // those that an event alone can give
-			if reason.Valid() {
-				m.refused.WithLabelValues(endpoint, reason.String())
-			}
+		for _, reason := range reasons() {
+			m.refused.WithLabelValues(endpoint, reason)
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	v1 "github.com/city-chain/holdfast/api/holdfast/v1"
 	"github.com/city-chain/holdfast/api/holdfast/v1/holdfastv1connect"
+	"github.com/city-chain/holdfast/internal/ingest/producers"
 	"github.com/city-chain/holdfast/internal/rpc"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
@@ -59,7 +60,7 @@ func (s *Service) newCalls(next http.Handler) (http.Handler, error) {
 type meter struct {
 	io.ReadCloser
 	memory share
-	read   int64 // bytes of memory taken for what was read since the last message
+	read   int64 // bytes that were read since the last message; memory is taken for them
 }
 
 var errBusy = errors.New("too many calls and requests at once")
@@ -70,7 +71,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	if !m.memory.take(int64(n) * decodedSize) {
 		return 0, errBusy
 	}
-	m.read += int64(n) * decodedSize
+	m.read += int64(n)
 	return n, err
 }
 
@@ -92,7 +93,8 @@ func (s *Service) metered(next http.Handler) http.Handler {
 }
 
 // Record implements [holdfastv1connect.IngestHandler]. It takes message after message, has a bounded number of them under way
-// to the stream, and answers when all are stored.
+// to the stream, and answers when all are stored. Each message asks for itself what it needs of its producer's limits; one that is
+// over a limit ends the call.
 func (s *Service) Record(ctx context.Context, stream *connect.ClientStream[v1.RecordRequest]) (*connect.Response[v1.RecordResponse], error) {
 	now := s.records.Add(1)
 	defer s.records.Add(-1)
@@ -100,7 +102,12 @@ func (s *Service) Record(ctx context.Context, stream *connect.ClientStream[v1.Re
 		return nil, rpc.Retry(rpc.Fail(connect.CodeResourceExhausted, reasonTooManyRecords, map[string]string{"limit": strconv.Itoa(maxRecords)},
 			"there are %d calls of Record already, which is the limit; nothing of this one was stored, send it again later", maxRecords), 5*time.Second)
 	}
-	r := &recording{s: s, meter: ctx.Value(meterKey{}).(*meter), answer: &v1.RecordResponse{}}
+	from, denied := s.find(stream.RequestHeader())
+	if denied != nil {
+		return nil, denyCall(denied)
+	}
+	r := &recording{s: s, from: from, meter: ctx.Value(meterKey{}).(*meter), answer: &v1.RecordResponse{}}
+	defer func() { from.SpendBytes(r.meter.read) }() // of a message that did not come to its end, or was too large
 	control := ctx.Value(controlKey{}).(*http.ResponseController)
 	for {
 		if !receive(ctx, stream, control) {
@@ -155,6 +162,7 @@ func broken(ctx context.Context, err error) error {
 // recording is one call. It belongs to its goroutine.
 type recording struct {
 	s      *Service
+	from   *sender
 	meter  *meter
 	answer *v1.RecordResponse
 	index  uint64   // of the next event
@@ -173,6 +181,15 @@ type underWay struct {
 
 // take judges the events of a message and sends those that are right.
 func (r *recording) take(ctx context.Context, list []*v1.Event) error {
+	received := r.meter.read
+	r.meter.read = 0
+	if over := r.from.takeBytes(received); over != nil {
+		return r.limited(ctx, over)
+	}
+	asked, over := r.from.begin(len(list))
+	if over != nil {
+		return r.limited(ctx, over)
+	}
 	var holds []events.HoldEvent
 	var poh []events.PoHEvent
 	clock := events.Time(r.s.options.Now().UnixMilli())
@@ -182,14 +199,18 @@ func (r *recording) take(ctx context.Context, list []*v1.Event) error {
 		case err != nil:
 			r.refuse(err)
 		case hold != nil:
+			asked.Holder(hold.Holder)
 			holds = append(holds, *hold)
 		default:
+			asked.Proof(proof.Node, proof.Method, proof.Route, proof.Status)
 			poh = append(poh, *proof)
 		}
 		r.index++
 	}
-	r.meter.memory.give(r.meter.read)
-	r.meter.read = 0
+	r.meter.memory.give(received * decodedSize)
+	if over := r.from.take(asked); over != nil {
+		return r.limited(ctx, over)
+	}
 	if err := send(ctx, r, r.s.holdEndpoints()[0], holds); err != nil {
 		return err
 	}
@@ -204,6 +225,7 @@ func (r *recording) refuse(err error) {
 	}
 	r.answer.Refused++
 	r.s.metrics.refused.WithLabelValues(recordEndpoint, refusal.Reason.String()).Inc()
+	r.from.refused(refusal.Reason)
 	if len(r.answer.Errors) == maxErrors {
 		r.answer.MoreErrors++
 		return
@@ -262,6 +284,14 @@ func (r *recording) unsent(ctx context.Context, format string, args ...any) erro
 	return rpc.Retry(rpc.Fail(connect.CodeUnavailable, reasonNotStored, nil, format+"; what is neither accepted nor refused was not stored, send it again", args...), time.Second)
 }
 
+// limited is the error of a message that is over a limit: nothing of it was sent. What was sent before it is waited for.
+func (r *recording) limited(ctx context.Context, over *producers.OverLimit) error {
+	if err := r.settle(ctx, 0); err != nil {
+		return err
+	}
+	return limitCall(over)
+}
+
 // settle waits until at most so many lists are not stored.
 func (r *recording) settle(ctx context.Context, most int) error {
 	for len(r.under) > most {
@@ -284,6 +314,7 @@ func (r *recording) settle(ctx context.Context, most int) error {
 			r.s.metrics.accepted[kind].Add(float64(n))
 		}
 		r.answer.Accepted += first.count
+		r.from.metrics.accepted.Add(float64(first.count))
 		r.meter.memory.give(first.memory)
 		r.under = r.under[1:]
 	}

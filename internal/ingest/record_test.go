@@ -24,6 +24,7 @@ import (
 	"github.com/city-chain/holdfast/api/holdfast/v1/holdfastv1connect"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // caller begins a call of Record by grpc-go.
@@ -69,6 +70,19 @@ func holdOf(holder string) *v1.Event {
 	return &v1.Event{Kind: &v1.Event_Hold{Hold: &v1.HoldEvent{TokenId: "gold", HolderId: holder, Start: second(1), Weight: "1.5"}}}
 }
 
+// twice is the histogram of two latencies of 5 ns.
+var twice = func() string {
+	var h poh.Histogram
+	h.Observe(5)
+	h.Observe(5)
+	return string(h.Encode(nil))
+}()
+
+func sumOf(s *v1.SumEvent) *v1.Event {
+	s.Node = "n"
+	return &v1.Event{Kind: &v1.Event_PohSum{PohSum: s}}
+}
+
 func TestRecordStoresEveryKind(t *testing.T) {
 	f := ready(t, nil)
 	odd := "\"q\"\n<script>名"
@@ -83,6 +97,11 @@ func TestRecordStoresEveryKind(t *testing.T) {
 		{Kind: &v1.Event_Peers{Peers: &v1.PeersEvent{Node: "n", Count: 9}}},
 		{Kind: &v1.Event_Http{Http: &v1.HttpEvent{Node: "n", Method: "GET", Route: odd, Status: 200, Latency: durationpb.New(1)}}},
 		{Kind: &v1.Event_Grpc{Grpc: &v1.GrpcEvent{Node: "n", Method: "/a.B/C", Code: 5, Latency: durationpb.New(2)}}},
+		sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohIssued{PohIssued: v1.ProofResult_PROOF_RESULT_SUCCESS}, Count: 7}),
+		sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohVerified{}, Count: 2, Latencies: []byte(twice)}),
+		sumOf(&v1.SumEvent{Of: &v1.SumEvent_Gc{Gc: v1.GcType_GC_TYPE_MINOR}, Count: 3}),
+		sumOf(&v1.SumEvent{Of: &v1.SumEvent_Http{Http: &v1.HttpRequests{Method: "GET", Route: odd, Status: 200}}, Count: 2, Latencies: []byte(twice)}),
+		sumOf(&v1.SumEvent{Of: &v1.SumEvent_Grpc{Grpc: &v1.GrpcCalls{Method: "/a.B/C", Code: 5}}, Count: 2, Latencies: []byte(twice)}),
 	}
 	stream := caller(t, f)
 	for _, e := range all {
@@ -94,7 +113,7 @@ func TestRecordStoresEveryKind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(&v1.RecordResponse{Accepted: 9}, got, protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff(&v1.RecordResponse{Accepted: 14}, got, protocmp.Transform()); diff != "" {
 		t.Errorf("answer (-want +got):\n%s", diff)
 	}
 	c := f.nats.client()
@@ -113,6 +132,11 @@ func TestRecordStoresEveryKind(t *testing.T) {
 		{Kind: events.KindPeers, Node: "n", Peers: 9},
 		{Kind: events.KindHTTP, Node: "n", Method: "GET", Route: odd, Status: 200, Latency: 1},
 		{Kind: events.KindGRPC, Node: "n", Method: "/a.B/C", Status: 5, Latency: 2},
+		{Kind: events.KindSum, Node: "n", Of: events.KindIssued, Result: events.Success, Count: 7},
+		{Kind: events.KindSum, Node: "n", Of: events.KindVerified, Count: 2, Latencies: twice},
+		{Kind: events.KindSum, Node: "n", Of: events.KindGC, GC: events.MinorGC, Count: 3},
+		{Kind: events.KindSum, Node: "n", Of: events.KindHTTP, Method: "GET", Route: odd, Status: 200, Count: 2, Latencies: twice},
+		{Kind: events.KindSum, Node: "n", Of: events.KindGRPC, Method: "/a.B/C", Status: 5, Count: 2, Latencies: twice},
 	}
 	var gotPoH []events.PoHEvent
 	for _, m := range messages(t, c, jetstream.PoH) {
@@ -204,7 +228,16 @@ func TestRecordRefusesEvents(t *testing.T) {
 		{&v1.Event{Kind: &v1.Event_PohIssued{PohIssued: &v1.ProofEvent{Node: "n", Latency: durationpb.New(1)}}}, "result", "invalid_value", 3},
 		{&v1.Event{Kind: &v1.Event_PohIssued{PohIssued: &v1.ProofEvent{Node: "n", Result: 1, Latency: durationpb.New(-1)}}}, "latency", "invalid_value", 3},
 		{&v1.Event{Kind: &v1.Event_Gc{Gc: &v1.GcEvent{Node: "n", Type: 300}}}, "type", "invalid_value", 3},
+		{&v1.Event{Kind: &v1.Event_Gc{Gc: &v1.GcEvent{Node: "n", Type: 257}}}, "type", "invalid_value", 3},
 		{&v1.Event{Kind: &v1.Event_Http{Http: &v1.HttpEvent{Node: "n", Method: "GET", Route: "/", Status: 1 << 16, Latency: durationpb.New(1)}}}, "status", "invalid_value", 3},
+		{sumOf(&v1.SumEvent{Count: 1}), "of", "missing_field", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohIssued{}, Count: 1}), "result", "missing_field", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohIssued{PohIssued: 257}, Count: 1}), "result", "invalid_value", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_Gc{Gc: 1}}), "count", "invalid_value", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_Grpc{}, Count: 2, Latencies: []byte(twice)}), "method", "missing_field", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_Http{Http: &v1.HttpRequests{Method: "GET", Route: "/", Status: 1 << 16}}, Count: 2, Latencies: []byte(twice)}), "status", "invalid_value", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohVerified{PohVerified: 1}, Count: 3, Latencies: []byte(twice)}), "count", "invalid_value", 3},
+		{sumOf(&v1.SumEvent{Of: &v1.SumEvent_PohVerified{PohVerified: 1}, Count: 2, Latencies: []byte(twice[1:])}), "latencies", "malformed", 3},
 	}
 	request := &v1.RecordRequest{}
 	want := &v1.RecordResponse{Refused: uint64(len(tests)), Accepted: 1}

@@ -2,6 +2,7 @@ package rejected
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // event is an event of either log.
@@ -84,7 +86,10 @@ func (e event) validate() error {
 	if e.hold != nil {
 		return e.hold.Validate()
 	}
-	return e.poh.Validate()
+	if err := e.poh.Validate(); err != nil {
+		return err
+	}
+	return poh.CheckSum(e.poh)
 }
 
 // id returns the holder or node, which decides the partition.
@@ -141,15 +146,18 @@ func (o *object) hold(e *events.HoldEvent) {
 func (o *object) poh(e *events.PoHEvent) {
 	o.text("kind", e.Kind.String())
 	o.text("node", e.Node)
-	switch e.Kind {
+	kind := e.Kind
+	if kind == events.KindSum {
+		kind = e.Of
+		o.text("of", kind.String())
+	}
+	switch kind {
 	case events.KindIssued, events.KindVerified:
-		o.text("result", e.Result.String())
+		if e.Kind != events.KindSum || e.Result != 0 {
+			o.text("result", e.Result.String())
+		}
 	case events.KindGC:
 		o.text("type", e.GC.String())
-		return
-	case events.KindPeers:
-		o.number("count", fmt.Sprint(e.Peers))
-		return
 	case events.KindHTTP:
 		o.text("method", e.Method)
 		o.text("route", e.Route)
@@ -158,7 +166,18 @@ func (o *object) poh(e *events.PoHEvent) {
 		o.text("method", e.Method)
 		o.text("code", events.GRPCCode(e.Status))
 	}
-	o.number("latency", events.Decimal(big.NewInt(e.Latency), 9))
+	switch e.Kind {
+	case events.KindGC:
+	case events.KindPeers:
+		o.number("count", fmt.Sprint(e.Peers))
+	case events.KindSum:
+		o.number("count", fmt.Sprint(e.Count))
+		if e.Latencies != "" {
+			o.text("latencies", base64.StdEncoding.EncodeToString([]byte(e.Latencies)))
+		}
+	default:
+		o.number("latency", events.Decimal(big.NewInt(e.Latency), 9))
+	}
 }
 
 // instant writes an instant as a person reads it, or in seconds if it lies outside of the years that are permitted.

@@ -44,10 +44,24 @@ func drawHold(t *rapid.T) events.HoldEvent {
 }
 
 func drawPoH(t *rapid.T) events.PoHEvent {
-	e := events.PoHEvent{Kind: events.Kind(rapid.IntRange(int(events.KindIssued), int(events.KindGRPC)).Draw(t, "kind")), Node: ids.Draw(t, "node")}
+	e := events.PoHEvent{Kind: events.Kind(rapid.IntRange(int(events.KindIssued), int(events.KindSum)).Draw(t, "kind")), Node: ids.Draw(t, "node")}
 	latency := rapid.Int64Min(0).Draw(t, "latency")
-	switch e.Kind {
+	kind := e.Kind
+	if kind == events.KindSum {
+		kind = rapid.SampledFrom([]events.Kind{events.KindIssued, events.KindVerified, events.KindGC, events.KindHTTP, events.KindGRPC}).Draw(t, "of")
+		e.Of, e.Count = kind, rapid.Uint64Range(1, events.MaxCount).Draw(t, "count")
+		if latency = 0; kind != events.KindGC {
+			e.Latencies = string(rapid.SliceOfN(rapid.Byte(), 1, 50).Draw(t, "latencies"))
+		}
+	}
+	switch kind {
 	case events.KindIssued, events.KindVerified:
+		if e.Latencies != "" && rapid.Bool().Draw(t, "no result") {
+			break
+		}
+		if rapid.Bool().Draw(t, "no latencies") {
+			e.Latencies = ""
+		}
 		e.Result, e.Latency = rapid.SampledFrom([]events.Result{events.Success, events.Failure}).Draw(t, "result"), latency
 	case events.KindGC:
 		e.GC = rapid.SampledFrom([]events.GC{events.MinorGC, events.MajorGC}).Draw(t, "type")
@@ -89,6 +103,8 @@ func FuzzRejection(f *testing.F) {
 		nil, []byte("{}"), []byte("\xc1"), []byte(`{"holder_id":"\ud800"}`), []byte(`{"token_id":"t","holder_id":"h","start":1,"weight":2}`),
 		events.AppendHolds(nil, events.Origin{}, hold), events.AppendHolds(nil, events.Origin{Producer: "p", First: 1}, append(hold, hold...)),
 		events.AppendPoH(nil, events.Origin{}, poh),
+		events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{{Kind: events.KindSum, Node: "n1", Of: events.KindIssued, Result: events.Success, Count: 3}}),
+		events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{{Kind: events.KindSum, Node: "n1", Of: events.KindVerified, Count: 3, Latencies: "no histogram"}}),
 	} {
 		f.Add("HOLDS", seed)
 		f.Add("POH", seed)

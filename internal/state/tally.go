@@ -10,7 +10,7 @@ import (
 // Tally counts what became of events. A release that was accepted to wait for its hold, and was refused in
 // the end, counts once among the accepted and once among the refused.
 type Tally struct {
-	accepted  [events.KindGRPC + 1]uint64
+	accepted  [events.KindSum + 1]uint64
 	unchanged uint64
 	refused   [maxReason + 1]uint64
 }

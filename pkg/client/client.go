@@ -107,7 +107,7 @@ func open(ctx context.Context, o Options) (*Client, error) {
 	if !o.Keep.inFolder() {
 		return start(ctx, o, nil, nil)
 	}
-	f, err := openFolder(o.Keep.folder)
+	f, err := openFolder(o.Keep.folder, lockName)
 	if err != nil {
 		return nil, err
 	}

@@ -45,7 +45,7 @@ var pohCodec = codec[events.PoHEvent]{
 	decode:  events.DecodePoH,
 	placeBy: func(e *events.PoHEvent) string { return e.Node },
 	bound: func(e *events.PoHEvent) int {
-		return eventOverhead + len(e.Node) + len(e.Method) + len(e.Route)
+		return eventOverhead + len(e.Node) + len(e.Method) + len(e.Route) + len(e.Latencies)
 	},
 }
 

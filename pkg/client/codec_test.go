@@ -2,6 +2,7 @@ package client
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +18,16 @@ func TestBoundsHoldForTheLargestEvents(t *testing.T) {
 		Start: 1 << 40, End: events.MaxTime, Weight: events.MaxWeight, Rev: math.MaxUint32,
 	}
 	node := events.PoHEvent{Kind: events.KindHTTP, Node: id, Method: id, Route: id, Status: 999, Latency: math.MaxInt64}
+	sum := events.PoHEvent{
+		Kind: events.KindSum, Node: id, Of: events.KindHTTP, Method: id, Route: id, Status: 999,
+		Count: events.MaxCount, Latencies: strings.Repeat("x", events.MaxLatencies),
+	}
+	for _, n := range []int{1, 2, 50} {
+		sums := slices.Repeat([]events.PoHEvent{sum}, n)
+		if got, bound := len(events.AppendPoH(nil, origin, sums)), envelopeOverhead+n*pohCodec.bound(&sum); got > bound {
+			t.Errorf("%d sums take %d bytes, over the bound, %d", n, got, bound)
+		}
+	}
 	for _, n := range []int{1, 2, 1000, events.MaxBatch} {
 		all := make([]events.HoldEvent, n)
 		for i := range all {

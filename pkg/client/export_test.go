@@ -41,7 +41,7 @@ type Disk struct {
 
 // OpenDisk locks a folder. The fault is asked before each write, under a lock; nil never fails.
 func OpenDisk(path string, fault func(op string) Fault) (*Disk, error) {
-	f, err := openFolder(path)
+	f, err := openFolder(path, lockName)
 	if err != nil {
 		return nil, err
 	}
@@ -215,4 +215,41 @@ func SpooledHolds(path string) (list []events.HoldEvent, err error) {
 		}
 	}
 	return list, nil
+}
+
+// faultyJournal is a tracker's journal on a disk whose writes can fail.
+type faultyJournal struct {
+	journalFolder
+	d *Disk
+}
+
+func (f faultyJournal) replace(data []byte) (s segment, err error) {
+	err = f.d.do("replace", func() error {
+		s, err = f.journalFolder.replace(data)
+		return err
+	})
+	if err != nil {
+		if s != nil {
+			s.Close()
+		}
+		return nil, err
+	}
+	return faultySegment{s, f.d}, nil
+}
+
+// OpenTracker opens a tracker on a disk, which it closes, with a clock of its own.
+func OpenTracker(c *Client, o TrackerOptions, d *Disk, now func() time.Time) (*Tracker, error) {
+	o.now = now
+	t, err := newTracker(c, o, faultyJournal{journalFolder{d.folder}, d}, d.close)
+	if err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return t, nil
+}
+
+// Crash ends the tracker as its process's death would, if its disk is dead.
+func (t *Tracker) Crash() {
+	gone, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = t.Close(gone)
 }

@@ -31,7 +31,7 @@ type folder struct {
 }
 
 // openFolder makes the folder if it is missing and locks it for this process, until close or the process's end.
-func openFolder(path string) (*folder, error) {
+func openFolder(path, lockName string) (*folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder: %w", err)
 	}

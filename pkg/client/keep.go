@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -11,15 +10,11 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/city-chain/holdfast/jetstream"
-	"github.com/city-chain/holdfast/pkg/events"
 )
 
 const (
 	// keepPause is between attempts at connecting and claiming.
 	keepPause = time.Second
-
-	// closeGrace is how long giving the name back may take when Close has no time left.
-	closeGrace = 500 * time.Millisecond
 )
 
 // resume reads what the folder keeps, chooses epoch and numbers, and makes it durable that they are in use. Afterwards the publishers have
@@ -282,142 +277,6 @@ func (c *Client) tryAcquire(ctx context.Context, first bool) (*NameClaim, error)
 		return nil, err
 	}
 	return claim, c.resumeFromBucket(ctx, js, claim)
-}
-
-// resumeFromBucket chooses epoch and numbers for a name that was claimed, and makes it durable that they are in use.
-func (c *Client) resumeFromBucket(ctx context.Context, js *jetstream.Client, claim *NameClaim) error {
-	n := &numbersKey{bucket: js.Bucket(jetstream.Producers), key: "numbers." + events.EncodeID(claim.Name)}
-	k, err := n.load(ctx)
-	if err == nil {
-		k.Name, k.Claim = claim.Name, claim.token
-		k = k.begin(true, claim.Epoch)
-		err = n.store(ctx, k)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("the kept numbers of the name %s: %w", claim.Name, err), claim.Release(ctx))
-	}
-	c.kept, c.numbers = k, n
-	c.become()
-	return nil
-}
-
-// numbersKey is a key of the bucket in which a name's numbers are kept.
-type numbersKey struct {
-	bucket   *jetstream.Bucket
-	key      string
-	revision uint64 // 0: there is none
-}
-
-// load reads what is kept; nothing is zero.
-func (n *numbersKey) load(ctx context.Context) (kept, error) {
-	entry, err := n.bucket.Get(ctx, n.key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return kept{}, nil
-	}
-	if err != nil {
-		return kept{}, err
-	}
-	k, err := decodeKept(entry.Value)
-	if err != nil {
-		return kept{}, fmt.Errorf("key %s of bucket %s: %w. Delete the key: the client then takes a new epoch", n.key, jetstream.Producers, err)
-	}
-	n.revision = entry.Revision
-	return k, nil
-}
-
-// unchanged tells whether the key is as it was last read or written here.
-func (n *numbersKey) unchanged(ctx context.Context) (bool, error) {
-	entry, err := n.bucket.Get(ctx, n.key)
-	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return false, nil
-	}
-	return err == nil && entry.Revision == n.revision, err
-}
-
-// store replaces what is kept, if nobody else has.
-func (n *numbersKey) store(ctx context.Context, k kept) error {
-	data, err := k.encode()
-	if err != nil {
-		return err
-	}
-	var revision uint64
-	if n.revision == 0 {
-		revision, err = n.bucket.Create(ctx, n.key, data, 0)
-	} else {
-		revision, err = n.bucket.Update(ctx, n.key, data, n.revision, 0)
-	}
-	if errors.Is(err, jetstream.ErrUnknownOutcome) || errors.Is(err, jetstream.ErrConflict) {
-		if entry, found := n.bucket.Get(ctx, n.key); found == nil && bytes.Equal(entry.Value, data) {
-			revision, err = entry.Revision, nil
-		}
-	}
-	if err == nil {
-		n.revision = revision
-	}
-	return err
-}
-
-// close is Close.
-func (c *Client) close(ctx context.Context) error {
-	c.mu.Lock()
-	c.drain = ctx
-	c.mu.Unlock()
-	c.stop()
-	c.work.Wait()
-	c.end()
-	<-c.ended
-	failed := errors.Join(c.left[0], c.left[1])
-
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeGrace)
-	defer cancel()
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) > closeGrace {
-		grace = ctx
-	}
-	if failed == nil {
-		c.keepNumbers(grace)
-	}
-	if claim := c.claim.Load(); claim != nil && c.nats.Load().Conn().IsConnected() {
-		if err := claim.Release(grace); err != nil {
-			c.log.Warn("the producer's name could not be given back; it is free when its claim expires", "error", err)
-		}
-	}
-	if c.spool != nil {
-		if events, _ := c.spool.kept(); events > 0 {
-			c.log.Info("events are left in the spool, for the next client of the folder", "events", events)
-		}
-		c.spool.close()
-	}
-	if n := c.nats.Load(); n != nil && c.options.Connection == nil {
-		n.Conn().Close()
-	}
-	if c.unlock != nil {
-		failed = errors.Join(failed, c.unlock())
-	}
-	return failed
-}
-
-// keepNumbers makes it durable where the next client goes on, if everything is acknowledged. That it cannot costs a new epoch and nothing else.
-func (c *Client) keepNumbers(ctx context.Context) {
-	k := c.kept
-	k.Holds, k.PoH, k.Clean = c.holds.Next(), c.poh.Next(), true
-	switch {
-	case c.folder != nil:
-		err := c.spool.purge()
-		if err == nil && !c.spool.empty() {
-			return
-		}
-		if err == nil {
-			c.kept = k
-			err = c.storeKept()
-		}
-		if err != nil {
-			c.log.Warn("the numbers could not be kept; the next client of the folder takes a new epoch", "error", err)
-		}
-	case c.numbers != nil:
-		if err := c.numbers.store(ctx, k); err != nil {
-			c.log.Warn("the numbers could not be kept; the next client of this name takes a new epoch", "error", err)
-		}
-	}
 }
 
 // paused waits, and tells whether ctx is not done.

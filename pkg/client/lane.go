@@ -37,14 +37,15 @@ type lane[E Event] struct {
 	kick      chan struct{} // publishing may succeed now; has room for one call
 
 	// Guarded by the publisher's mu.
-	next    uint64     // the number of the next event to be queued
-	queue   backlog[E] // what the lane's goroutine has not taken yet
-	size    int        // a bound of the queue's bytes in an envelope; only with Linger
-	urgent  bool       // what is queued does not wait for more
-	taken   uint64     // how many events were ever queued
-	settled uint64     // how many of these are acknowledged
-	marks   []mark     // who waits for events to be settled, in their order
-	links   []link     // the traces of events that are not in an envelope yet
+	next      uint64     // the number of the next event to be queued
+	queue     backlog[E] // what the lane's goroutine has not taken yet
+	size      int        // a bound of the queue's bytes in an envelope; only with Linger
+	urgent    bool       // what is queued does not wait for more
+	taken     uint64     // how many events were ever queued
+	settled   uint64     // how many of these are acknowledged
+	abandoned error      // why what is not settled never will be by this process; nil while it may be
+	marks     []mark     // who waits for events to be settled, in their order
+	links     []link     // the traces of events that are not in an envelope yet
 
 	// Owned by the lane's goroutine, and by the publisher when that has ended.
 	identity *identity  // whom the numbers from first on belong to
@@ -334,12 +335,12 @@ func (l *lane[E]) abandon() int {
 	l.work.giveUp()
 	l.queue.giveUp()
 	l.envelope.trace.end(ErrUnacknowledged)
-	why := ErrSpooled
+	l.abandoned = ErrSpooled
 	if left > 0 {
-		why = ErrUnacknowledged
+		l.abandoned = ErrUnacknowledged
 	}
 	for _, m := range l.marks {
-		m.receipt.giveUp(why)
+		m.receipt.giveUp(l.abandoned)
 	}
 	l.work, l.queue, l.marks, l.links, l.spooled = backlog[E]{}, backlog[E]{}, nil, nil, nil
 	l.envelope = envelope{}

@@ -70,14 +70,14 @@ func (o *Options) complete() error {
 		return errors.New("both Connection and NATS are given: leave one out")
 	}
 	if o.Name == "" {
-		return errors.New("Name is empty: give the producer a name that no other has")
+		return errors.New("the option Name is empty: give the producer a name that no other has")
 	}
 	name := o.Name
 	if !o.Keep.inFolder() {
 		name += "-1"
 	}
 	if err := checkProducer(name); err != nil {
-		return fmt.Errorf("Name: %w", err)
+		return fmt.Errorf("the option Name: %w", err)
 	}
 	p := o.publisher()
 	if err := p.complete(); err != nil {
@@ -86,7 +86,7 @@ func (o *Options) complete() error {
 	o.MaxPending, o.MaxBatch, o.MaxBatchBytes, o.Logger, o.Observe = p.MaxPending, p.MaxBatch, p.MaxBatchBytes, p.Logger, p.Observe
 	if !o.Keep.inFolder() {
 		if o.SpoolBytes > 0 {
-			return errors.New("SpoolBytes is given, and there is no spool without a folder: keep in Folder(path), or leave it out")
+			return errors.New("the option SpoolBytes is given, and there is no spool without a folder: keep in Folder(path), or leave it out")
 		}
 		o.SpoolBytes = -1
 	}
@@ -94,7 +94,7 @@ func (o *Options) complete() error {
 		o.SpoolBytes = DefaultSpoolBytes
 	}
 	if least := int64(spoolSegments) * int64(o.MaxBatchBytes); o.SpoolBytes > 0 && o.SpoolBytes < least {
-		return fmt.Errorf("SpoolBytes is %d: it must be at least %d, 16 envelopes of MaxBatchBytes, or negative for no spool", o.SpoolBytes, least)
+		return fmt.Errorf("the option SpoolBytes is %d: it must be at least %d, 16 envelopes of MaxBatchBytes, or negative for no spool", o.SpoolBytes, least)
 	}
 	if o.claimTTL == 0 {
 		o.claimTTL = claimTTL

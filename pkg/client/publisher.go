@@ -110,7 +110,7 @@ func (o *PublisherOptions) complete() error {
 	case o.DrainTimeout < 0:
 		return fmt.Errorf("DrainTimeout is %v: it must be positive", o.DrainTimeout)
 	case o.Linger < 0:
-		return fmt.Errorf("Linger is %v: it must be 0 or more", o.Linger)
+		return fmt.Errorf("the option Linger is %v: it must be 0 or more", o.Linger)
 	}
 	return o.Overflow.check()
 }
@@ -348,6 +348,10 @@ func (p *Publisher[E]) mark() *Receipt {
 	}
 	receipt := newReceipt(len(waiting))
 	for _, l := range waiting {
+		if l.abandoned != nil {
+			receipt.giveUp(l.abandoned)
+			continue
+		}
 		l.marks = append(l.marks, mark{l.taken, receipt})
 		l.urgent = true
 		call(l.wake)

@@ -120,29 +120,47 @@ type place struct {
 	entry  entry // without the envelope
 }
 
-// scanSegment returns the entries of a segment, and how far it is whole. What lies behind that is a frame that was torn by a crash: nothing
-// that was written later follows. If something does, or if a whole frame says what it cannot, the error says at which byte.
-func scanSegment(data []byte) (places []place, whole int, err error) {
+// scanFrames calls each for the records of a file, with the offset behind their headers, and returns how far the file is whole. What lies behind
+// that is a frame that was torn by a crash: nothing that was written later follows. If something does, or if a whole frame says what it
+// cannot, the error says at which byte.
+func scanFrames(data []byte, each func(offset int, body []byte) error) (whole int, err error) {
 	last := uint64(0)
 	for whole < len(data) {
 		number, length, sum, ok := frameAt(data[whole:])
 		end := whole + frameHeader + length
 		if !ok || end > len(data) || checksum(data[whole+frameHeader:end]) != sum {
 			if at := nextFrame(data, whole+1); at >= 0 {
-				return nil, whole, fmt.Errorf("what was written at byte %d is not there as it was, though the file goes on at byte %d", whole, at)
+				return whole, fmt.Errorf("what was written at byte %d is not there as it was, though the file goes on at byte %d", whole, at)
 			}
-			return places, whole, nil
+			return whole, nil
 		}
 		if number <= last {
-			return nil, whole, fmt.Errorf("frame %d at byte %d follows frame %d", number, whole, last)
+			return whole, fmt.Errorf("frame %d at byte %d follows frame %d", number, whole, last)
 		}
-		found, err := scanFrame(data[:end], whole+frameHeader)
-		if err != nil {
-			return nil, whole, err
+		for at := whole + frameHeader; at < end; {
+			body, err := recordAt(data[at:end])
+			if err == nil {
+				err = each(at+recordHeader, body)
+			}
+			if err != nil {
+				return whole, fmt.Errorf("the record at byte %d: %w", at, err)
+			}
+			at += recordHeader + len(body)
 		}
-		places, last, whole = append(places, found...), number, end
+		last, whole = number, end
 	}
-	return places, whole, nil
+	return whole, nil
+}
+
+// scanSegment returns the entries of a segment, and how far it is whole, as scanFrames does.
+func scanSegment(data []byte) (places []place, whole int, err error) {
+	whole, err = scanFrames(data, func(offset int, body []byte) error {
+		e, err := readEntry(body)
+		e.envelope = nil
+		places = append(places, place{offset: int64(offset), length: len(body), entry: e})
+		return err
+	})
+	return places, whole, err
 }
 
 // nextFrame returns where the next header of a frame is, or -1.
@@ -158,35 +176,29 @@ func nextFrame(data []byte, from int) int {
 	return -1
 }
 
-// scanFrame returns the entries from an offset to the end of data.
-func scanFrame(data []byte, at int) (places []place, err error) {
-	for at < len(data) {
-		e, err := entryAt(data[at:])
-		if err != nil {
-			return nil, fmt.Errorf("the record at byte %d: %w", at, err)
-		}
-		length := int(binary.LittleEndian.Uint32(data[at:]))
-		e.envelope = nil
-		places = append(places, place{offset: int64(at + recordHeader), length: length, entry: e})
-		at += recordHeader + length
-	}
-	return places, nil
-}
-
 var errBadRecord = errors.New("its length or checksum is wrong")
 
-// entryAt reads the record at the front of b.
-func entryAt(b []byte) (entry, error) {
+// recordAt returns the body of the record at the front of b.
+func recordAt(b []byte) ([]byte, error) {
 	if len(b) < recordHeader {
-		return entry{}, errBadRecord
+		return nil, errBadRecord
 	}
 	length := int(binary.LittleEndian.Uint32(b))
 	if length > maxEntry || length > len(b)-recordHeader {
-		return entry{}, errBadRecord
+		return nil, errBadRecord
 	}
 	body := b[recordHeader : recordHeader+length]
 	if binary.LittleEndian.Uint32(b[4:]) != checksum(body) {
-		return entry{}, errBadRecord
+		return nil, errBadRecord
+	}
+	return body, nil
+}
+
+// entryAt reads the entry in the record at the front of b.
+func entryAt(b []byte) (entry, error) {
+	body, err := recordAt(b)
+	if err != nil {
+		return entry{}, err
 	}
 	return readEntry(body)
 }

@@ -127,7 +127,7 @@ func (l *lane[E]) unspooled(r *record) {
 		s.acknowledge(s.events)
 	}
 	r.trace.end(nil)
-	l.publisher.spool.done(r)
+	r.spool.done(r)
 	if r.inherited {
 		l.publisher.acknowledged.Add(uint64(r.events))
 		return

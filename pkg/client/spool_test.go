@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 var quiet = slog.New(slog.DiscardHandler)
@@ -100,7 +102,7 @@ func TestSpoolKeepsWhatItTook(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeTestSpool(s, d)
-	s, inherited, d = openTestSpool(t, path, 1<<20, nil)
+	s, inherited, _ = openTestSpool(t, path, 1<<20, nil)
 	if diff := cmp.Diff([]int{fresh.events}, eventsOf(inherited)); diff != "" {
 		t.Fatalf("inherited (-want +got):\n%s", diff)
 	}
@@ -354,6 +356,38 @@ func FuzzKept(f *testing.F) {
 		}
 		if again, err := k.encode(); err != nil || !bytes.Equal(again, data) {
 			t.Fatalf("not what would be written: %v\n%s\n%s", err, data, again)
+		}
+	})
+}
+
+func FuzzJournal(f *testing.F) {
+	h := word{kind: wordStart, id: "a", pair: pair{"gold", "ann"}, at: 5, weight: events.Weight{Lo: 7}}
+	words := []word{
+		h, {kind: wordStop, id: "a", at: 6}, {kind: wordBalance, pair: h.pair, at: 7, weight: events.MaxWeight}, {kind: wordStartStored, id: "a"},
+		{kind: wordStopStored, id: "a"}, {kind: wordBalanceGiven, pair: h.pair, at: 7, weight: events.MaxWeight}, {kind: wordInstant, pair: h.pair, at: 9},
+		{kind: wordFloor, at: 3},
+	}
+	for _, w := range words {
+		f.Add(w.append(nil))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		w, err := readWord(data)
+		if err != nil {
+			return
+		}
+		if again := w.append(nil); !bytes.Equal(again, data) {
+			t.Fatalf("not what would be written:\n%x\n%x", data, again)
+		}
+		state := newTracked()
+		for _, w := range append(words[:3:3], w) {
+			state.apply(&w)
+		}
+		again := newTracked()
+		for _, w := range state.words() {
+			again.apply(&w)
+		}
+		if diff := cmp.Diff(state.words(), again.words(), cmp.AllowUnexported(word{}, pair{})); diff != "" {
+			t.Fatalf("a compacted journal says something else (-want +got):\n%s", diff)
 		}
 	})
 }

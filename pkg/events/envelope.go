@@ -270,19 +270,52 @@ func readHold(r *wire.Reader, e *HoldEvent) {
 //	[7, node, count]
 //	[8, node, method, route, status, latency]
 //	[9, node, method, code, latency]
+//	[10, node, 4 or 5, result or 0, count, latencies or nil]
+//	[10, node, 6, type, count, nil]
+//	[10, node, 8, method, route, status, count, latencies]
+//	[10, node, 9, method, code, count, latencies]
 var pohFields = [...]int{KindIssued: 4, KindVerified: 4, KindGC: 3, KindPeers: 3, KindHTTP: 6, KindGRPC: 5}
 
+// sumFields are those of a poh.sum, by what it sums up.
+var sumFields = [...]int{KindIssued: 6, KindVerified: 6, KindGC: 6, KindHTTP: 8, KindGRPC: 7}
+
 func appendPoH(b []byte, e *PoHEvent) []byte {
+	if e.Kind == KindSum {
+		return appendSum(b, e)
+	}
 	b = wire.AppendArray(b, pohFields[e.Kind])
 	b = wire.AppendUint(b, uint64(e.Kind))
 	b = wire.AppendString(b, e.Node)
+	b = appendLabels(b, e.Kind, e)
 	switch e.Kind {
+	case KindGC:
+		return b
+	case KindPeers:
+		return wire.AppendUint(b, e.Peers)
+	}
+	return wire.AppendUint(b, uint64(e.Latency))
+}
+
+func appendSum(b []byte, e *PoHEvent) []byte {
+	b = wire.AppendArray(b, sumFields[e.Of])
+	b = wire.AppendUint(b, uint64(e.Kind))
+	b = wire.AppendString(b, e.Node)
+	b = wire.AppendUint(b, uint64(e.Of))
+	b = appendLabels(b, e.Of, e)
+	b = wire.AppendUint(b, e.Count)
+	if e.Latencies == "" {
+		return wire.AppendNil(b)
+	}
+	return wire.AppendBytes(b, e.Latencies)
+}
+
+// appendLabels appends what events of a kind are counted by.
+func appendLabels(b []byte, kind Kind, e *PoHEvent) []byte {
+	switch kind {
 	case KindIssued, KindVerified:
 		b = wire.AppendUint(b, uint64(e.Result))
 	case KindGC:
-		return wire.AppendUint(b, uint64(e.GC))
-	case KindPeers:
-		return wire.AppendUint(b, e.Peers)
+		b = wire.AppendUint(b, uint64(e.GC))
 	case KindHTTP:
 		b = wire.AppendString(b, e.Method)
 		b = wire.AppendString(b, e.Route)
@@ -291,7 +324,7 @@ func appendPoH(b []byte, e *PoHEvent) []byte {
 		b = wire.AppendString(b, e.Method)
 		b = wire.AppendUint(b, uint64(e.Status))
 	}
-	return wire.AppendUint(b, uint64(e.Latency))
+	return b
 }
 
 func readPoH(r *wire.Reader, e *PoHEvent) {
@@ -301,20 +334,57 @@ func readPoH(r *wire.Reader, e *PoHEvent) {
 		r.Fail("event kind %d in the log of PoH", e.Kind)
 		return
 	}
+	if e.Kind == KindSum {
+		readSum(r, e, fields)
+		return
+	}
 	if fields != pohFields[e.Kind] {
 		r.Fail("a %s event of %d fields; it has %d", e.Kind, fields, pohFields[e.Kind])
 		return
 	}
 	e.Node = r.String()
+	readLabels(r, e.Kind, e)
 	switch e.Kind {
-	case KindIssued, KindVerified:
-		e.Result = Result(r.UintMax(math.MaxUint8))
 	case KindGC:
-		e.GC = GC(r.UintMax(math.MaxUint8))
 		return
 	case KindPeers:
 		e.Peers = r.Uint()
 		return
+	}
+	e.Latency = int64(r.UintMax(math.MaxInt64))
+}
+
+// readSum reads what follows the kind of a poh.sum of so many fields.
+func readSum(r *wire.Reader, e *PoHEvent, fields int) {
+	e.Node = r.String()
+	e.Of = Kind(r.UintMax(math.MaxUint8))
+	switch {
+	case r.Err() != nil:
+		return
+	case !e.Of.Sums():
+		r.Fail("a sum of %s, which is not summed up", e.Of)
+		return
+	case fields != sumFields[e.Of]:
+		r.Fail("a sum of %s of %d fields; it has %d", e.Of, fields, sumFields[e.Of])
+		return
+	}
+	readLabels(r, e.Of, e)
+	e.Count = r.Uint()
+	if r.Nil() {
+		return
+	}
+	if e.Latencies = r.Bytes(); e.Latencies == "" {
+		r.Fail("latencies of no bytes; that there are none is written as nil")
+	}
+}
+
+// readLabels reads what appendLabels writes.
+func readLabels(r *wire.Reader, kind Kind, e *PoHEvent) {
+	switch kind {
+	case KindIssued, KindVerified:
+		e.Result = Result(r.UintMax(math.MaxUint8))
+	case KindGC:
+		e.GC = GC(r.UintMax(math.MaxUint8))
 	case KindHTTP:
 		e.Method, e.Route = r.String(), r.String()
 		e.Status = uint16(r.UintMax(math.MaxUint16))
@@ -322,7 +392,6 @@ func readPoH(r *wire.Reader, e *PoHEvent) {
 		e.Method = r.String()
 		e.Status = uint16(r.UintMax(math.MaxUint16))
 	}
-	e.Latency = int64(r.UintMax(math.MaxInt64))
 }
 
 // readTime reads an instant up to twice MaxTime, so that sums with a length do not overflow; whether it is

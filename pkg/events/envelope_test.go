@@ -82,6 +82,86 @@ func TestValidEventsAreCarried(t *testing.T) {
 	}
 }
 
+// The same for sums, whose rules hang together: what is valid is carried, in the open form too; what is not valid and is
+// carried by an envelope is written again as it was, for the stream of refused events.
+func TestValidSumsAreCarried(t *testing.T) {
+	valid := 0
+	rapid.Check(t, func(t *rapid.T) {
+		kind := rapid.IntRange(0, 12)
+		e := events.PoHEvent{
+			Kind: events.KindSum, Node: "n", Of: events.Kind(kind.Draw(t, "of")), Result: events.Result(rapid.IntRange(0, 3).Draw(t, "result")),
+			Count:     rapid.SampledFrom([]uint64{0, 1, 2, events.MaxCount, events.MaxCount + 1}).Draw(t, "count"),
+			Latencies: rapid.SampledFrom([]string{"", "\x94", strings.Repeat("x", events.MaxLatencies), strings.Repeat("x", events.MaxLatencies+1)}).Draw(t, "latencies"),
+		}
+		switch e.Of {
+		case events.KindGC:
+			e.Result, e.GC = 0, events.GC(rapid.IntRange(0, 3).Draw(t, "type"))
+		case events.KindHTTP:
+			e.Result, e.Method, e.Route, e.Status = 0, "GET", "/", uint16(rapid.IntRange(98, 101).Draw(t, "status"))
+		case events.KindGRPC:
+			e.Result, e.Method, e.Status = 0, "/a.B/C", uint16(rapid.IntRange(15, 17).Draw(t, "code"))
+		}
+		err := e.Validate()
+		if !e.Of.Sums() {
+			if err == nil {
+				t.Fatalf("a sum of %s is valid", e.Of)
+			}
+			return
+		}
+		if err == nil {
+			valid++
+		}
+		body := events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{e})
+		_, got, carried := events.DecodePoH(body, nil)
+		if carried != nil {
+			t.Fatalf("the envelope of %+v is refused: %v", e, carried)
+		}
+		if diff := cmp.Diff([]events.PoHEvent{e}, got); diff != "" {
+			t.Fatalf("(-want +got):\n%s", diff)
+		}
+	})
+	if valid == 0 {
+		t.Error("no valid event was drawn")
+	}
+}
+
+// What the envelope of a sum must be, byte for byte, and what is none.
+func TestSumEnvelopes(t *testing.T) {
+	header := "\x96\x01\x02\xa0\x00\x00\x91"
+	for event, want := range map[string]events.PoHEvent{
+		"\x96\x0a\xa1n\x04\x01\x05\xc0":                    {Kind: events.KindSum, Node: "n", Of: events.KindIssued, Result: events.Success, Count: 5},
+		"\x96\x0a\xa1n\x05\x00\x05\xc4\x01x":               {Kind: events.KindSum, Node: "n", Of: events.KindVerified, Count: 5, Latencies: "x"},
+		"\x96\x0a\xa1n\x05\x02\x05\xc4\x01x":               {Kind: events.KindSum, Node: "n", Of: events.KindVerified, Result: events.Failure, Count: 5, Latencies: "x"},
+		"\x96\x0a\xa1n\x06\x02\xcd\x01\x00\xc0":            {Kind: events.KindSum, Node: "n", Of: events.KindGC, GC: events.MajorGC, Count: 256},
+		"\x98\x0a\xa1n\x08\xa1G\xa1/\xcc\xc8\x01\xc4\x01x": {Kind: events.KindSum, Node: "n", Of: events.KindHTTP, Method: "G", Route: "/", Status: 200, Count: 1, Latencies: "x"},
+		"\x97\x0a\xa1n\x09\xa1M\x05\x01\xc4\x01x":          {Kind: events.KindSum, Node: "n", Of: events.KindGRPC, Method: "M", Status: 5, Count: 1, Latencies: "x"},
+	} {
+		if got := events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{want}); string(got) != header+event {
+			t.Errorf("%+v is written as %x, want %x", want, got, header+event)
+		}
+		_, got, err := events.DecodePoH([]byte(header+event), nil)
+		if diff := cmp.Diff([]events.PoHEvent{want}, got); err != nil || diff != "" || want.Validate() != nil {
+			t.Errorf("%x: %v, %v (-want +got)\n%s", event, err, want.Validate(), diff)
+		}
+	}
+	for name, event := range map[string]string{
+		"of peers":               "\x96\x0a\xa1n\x07\x01\x05\xc0",
+		"of itself":              "\x96\x0a\xa1n\x0a\x01\x05\xc0",
+		"of holds":               "\x96\x0a\xa1n\x01\x01\x05\xc0",
+		"a field too few":        "\x95\x0a\xa1n\x04\x01\x05",
+		"a field too many":       "\x97\x0a\xa1n\x04\x01\x05\xc0\xc0",
+		"empty latencies":        "\x96\x0a\xa1n\x04\x01\x05\xc4\x00",
+		"latencies as text":      "\x96\x0a\xa1n\x04\x01\x05\xa1x",
+		"latencies of gigabytes": "\x96\x0a\xa1n\x04\x01\x05\xc6\xff\xff\xff\xff",
+		"cut off":                "\x96\x0a\xa1n",
+	} {
+		var refusal *events.Refusal
+		if _, got, err := events.DecodePoH([]byte(header+event), nil); !errors.As(err, &refusal) || refusal.Reason != events.Malformed {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
 var hold = events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: "h", Start: 1000, End: 2000, Weight: events.Weight{Lo: 1}}
 
 func TestEnvelopesAreRefusedWhole(t *testing.T) {
@@ -166,6 +246,14 @@ func FuzzDecodeHolds(f *testing.F) {
 func FuzzDecodePoH(f *testing.F) {
 	f.Add(events.AppendPoH(nil, events.Origin{Producer: "p", Epoch: 3, First: 9}, []events.PoHEvent{
 		{Kind: events.KindIssued, Node: "n", Result: events.Success, Latency: 5}, {Kind: events.KindHTTP, Node: "n", Method: "GET", Route: "/", Status: 200}}))
+	f.Add(events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{
+		{Kind: events.KindSum, Node: "n", Of: events.KindIssued, Result: events.Failure, Count: 3},
+		{Kind: events.KindSum, Node: "n", Of: events.KindVerified, Count: events.MaxCount, Latencies: "\x94"},
+		{Kind: events.KindSum, Node: "n", Of: events.KindGC, GC: events.MajorGC, Count: 1},
+		{Kind: events.KindSum, Node: "n", Of: events.KindHTTP, Method: "GET", Route: "/", Status: 200, Count: 2, Latencies: "\x94"},
+		{Kind: events.KindSum, Node: "n", Of: events.KindGRPC, Method: "/a.B/C", Status: 5, Count: 2, Latencies: "\x94"}}))
+	f.Add([]byte(`{"kind":"poh.sum","node":"n","of":"poh.issued","result":"success","count":2,"latencies":"lA=="}`))
+	f.Add([]byte("\x86\xa4kind\xa7poh.sum\xa4node\xa1n\xa2of\xaapoh.issued\xa6result\xa7success\xa5count\x02\xa9latencies\xc4\x01\x94"))
 	f.Add([]byte(`{"kind":"grpc","node":"n","method":"/a.B/C","code":"NotFound","latency":1e-3}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		o, got, err := events.DecodePoH(data, nil)

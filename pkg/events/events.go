@@ -15,20 +15,22 @@ type Kind uint8
 
 // The kinds of events. Their numbers are part of the wire format.
 const (
-	KindHold     Kind = 1 // a hold, complete or still open
-	KindRelease  Kind = 2 // ends an open hold
-	KindBalance  Kind = 3 // from an instant on, the holder's balance of a token
-	KindIssued   Kind = 4 // a node issued a proof, or failed to
-	KindVerified Kind = 5 // a node verified a proof, or failed to
-	KindGC       Kind = 6 // a garbage collection of a node
-	KindPeers    Kind = 7 // how many peers a node has
-	KindHTTP     Kind = 8 // a node answered an HTTP request
-	KindGRPC     Kind = 9 // a node answered a gRPC call
+	KindHold     Kind = 1  // a hold, complete or still open
+	KindRelease  Kind = 2  // ends an open hold
+	KindBalance  Kind = 3  // from an instant on, the holder's balance of a token
+	KindIssued   Kind = 4  // a node issued a proof, or failed to
+	KindVerified Kind = 5  // a node verified a proof, or failed to
+	KindGC       Kind = 6  // a garbage collection of a node
+	KindPeers    Kind = 7  // how many peers a node has
+	KindHTTP     Kind = 8  // a node answered an HTTP request
+	KindGRPC     Kind = 9  // a node answered a gRPC call
+	KindSum      Kind = 10 // what a node did over some time, summed up
 )
 
 var kindNames = [...]string{
 	KindHold: "hold", KindRelease: "release", KindBalance: "balance",
 	KindIssued: "poh.issued", KindVerified: "poh.verified", KindGC: "gc", KindPeers: "peers", KindHTTP: "http", KindGRPC: "grpc",
+	KindSum: "poh.sum",
 }
 
 // String returns the kind's name on outside surfaces, such as "poh.issued".
@@ -46,14 +48,23 @@ func ParseKind(name string) (Kind, error) {
 			return Kind(k), nil
 		}
 	}
-	return 0, refuse(UnknownKind, "kind", "%s is none of hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc", quote(name))
+	return 0, refuse(UnknownKind, "kind", "%s is none of hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc, poh.sum", quote(name))
 }
 
 // IsHold tells whether events of kind k belong to the log of holds; the others belong to the log of PoH.
 func (k Kind) IsHold() bool { return k >= KindHold && k <= KindBalance }
 
 // IsPoH tells whether events of kind k belong to the log of Proof of History.
-func (k Kind) IsPoH() bool { return k >= KindIssued && k <= KindGRPC }
+func (k Kind) IsPoH() bool { return k >= KindIssued && k <= KindSum }
+
+// Sums tells whether a poh.sum may be one of events of kind k.
+func (k Kind) Sums() bool {
+	switch k {
+	case KindIssued, KindVerified, KindGC, KindHTTP, KindGRPC:
+		return true
+	}
+	return false
+}
 
 // HoldEvent is an event of the log of holds. Which fields count depends on Kind; the others are zero.
 type HoldEvent struct {
@@ -68,20 +79,35 @@ type HoldEvent struct {
 }
 
 // PoHEvent is an event of the log of Proof of History. Which fields count depends on Kind; the others are zero.
+//
+// A poh.sum stands for Count events of the kind Of that agree in everything but their latencies, and comes to what they
+// come to one by one. Its Result, GC, Method, Route and Status are theirs. Who counts proofs and measures them apart sends
+// sums of poh.issued and poh.verified that know less: a Result and no Latencies is a count of proofs and nothing about how
+// long they took, Latencies without a Result (which is 0 then) are latencies and no count of proofs.
 type PoHEvent struct {
-	Kind    Kind
-	Node    string // the reporting node; decides the partition
-	Result  Result // poh.issued, poh.verified
-	GC      GC     // gc
-	Peers   uint64 // peers: the count, at most MaxPeers
-	Method  string // http: the method; grpc: the full method, "/package.Service/Method"
-	Route   string // http: the route's pattern
-	Status  uint16 // http: the status, 100 to 999; grpc: the code, 0 to 16
-	Latency int64  // poh.issued, poh.verified, http, grpc: nanoseconds, at least 0
+	Kind      Kind
+	Node      string // the reporting node; decides the partition
+	Result    Result // poh.issued, poh.verified
+	GC        GC     // gc
+	Peers     uint64 // peers: the count, at most MaxPeers
+	Method    string // http: the method; grpc: the full method, "/package.Service/Method"
+	Route     string // http: the route's pattern
+	Status    uint16 // http: the status, 100 to 999; grpc: the code, 0 to 16
+	Latency   int64  // poh.issued, poh.verified, http, grpc: nanoseconds, at least 0
+	Of        Kind   // poh.sum: what kind of events it sums up: KindIssued, KindVerified, KindGC, KindHTTP or KindGRPC
+	Count     uint64 // poh.sum: how many events, 1 to MaxCount; of latencies, if it has any
+	Latencies string // poh.sum: their latencies, as poh.Histogram.Encode writes them, up to MaxLatencies bytes; "" = none are known
 }
 
 // MaxPeers is the largest count of peers: 2⁵³−1, the largest that JSON carries exactly.
 const MaxPeers = 1<<53 - 1
+
+// MaxCount is the most events that a poh.sum stands for: 2⁵³−1, the largest that JSON carries exactly.
+const MaxCount = 1<<53 - 1
+
+// MaxLatencies is the most bytes that the latencies of a poh.sum take. A histogram that has something in all of its buckets,
+// with the largest counts, takes 19,038.
+const MaxLatencies = 20 << 10
 
 // Result is the outcome of issuing or verifying a proof.
 type Result uint8

@@ -62,9 +62,11 @@ func drawHold(t *rapid.T) events.HoldEvent {
 }
 
 func drawPoH(t *rapid.T) events.PoHEvent {
-	e := events.PoHEvent{Kind: events.Kind(rapid.IntRange(int(events.KindIssued), int(events.KindGRPC)).Draw(t, "kind")), Node: drawID(t, "node")}
+	e := events.PoHEvent{Kind: events.Kind(rapid.IntRange(int(events.KindIssued), int(events.KindSum)).Draw(t, "kind")), Node: drawID(t, "node")}
 	latency := rapid.Int64Range(0, 1<<62)
 	switch e.Kind {
+	case events.KindSum:
+		drawSum(t, &e)
 	case events.KindIssued, events.KindVerified:
 		e.Result = rapid.SampledFrom([]events.Result{events.Success, events.Failure}).Draw(t, "result")
 		e.Latency = latency.Draw(t, "latency")
@@ -80,6 +82,31 @@ func drawPoH(t *rapid.T) events.PoHEvent {
 		e.Method, e.Status, e.Latency = drawID(t, "method"), rapid.Uint16Range(0, 16).Draw(t, "code"), latency.Draw(t, "latency")
 	}
 	return e
+}
+
+// drawSum draws what a poh.sum says. Its latencies are bytes of any kind: what they mean is not known here.
+func drawSum(t *rapid.T, e *events.PoHEvent) {
+	e.Of = rapid.SampledFrom([]events.Kind{events.KindIssued, events.KindVerified, events.KindGC, events.KindHTTP, events.KindGRPC}).Draw(t, "of")
+	e.Count = rapid.Uint64Range(1, events.MaxCount).Draw(t, "count")
+	latencies := string(rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "latencies"))
+	switch e.Of {
+	case events.KindIssued, events.KindVerified:
+		switch rapid.IntRange(0, 2).Draw(t, "form") {
+		case 0:
+			e.Latencies = latencies
+		case 1:
+			e.Latencies = latencies
+			fallthrough
+		default:
+			e.Result = rapid.SampledFrom([]events.Result{events.Success, events.Failure}).Draw(t, "result")
+		}
+	case events.KindGC:
+		e.GC = rapid.SampledFrom([]events.GC{events.MinorGC, events.MajorGC}).Draw(t, "type")
+	case events.KindHTTP:
+		e.Method, e.Route, e.Status, e.Latencies = drawID(t, "method"), drawID(t, "route"), rapid.Uint16Range(100, 999).Draw(t, "status"), latencies
+	case events.KindGRPC:
+		e.Method, e.Status, e.Latencies = drawID(t, "method"), rapid.Uint16Range(0, 16).Draw(t, "code"), latencies
+	}
 }
 
 func drawOrigin(t *rapid.T) events.Origin {

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"encoding/base64"
 	"math"
 	"strconv"
 
@@ -36,7 +37,7 @@ func DecodeOpenHold(data []byte, kind Kind) (HoldEvent, error) {
 		e.Start = f.time("at")
 		e.Weight = f.weight("weight")
 	}
-	if err := f.close(e.Kind); err != nil {
+	if err := f.close(e.Kind.String()); err != nil {
 		return HoldEvent{}, err
 	}
 	return e, e.Validate()
@@ -50,7 +51,11 @@ func DecodeOpenPoH(data []byte) (PoHEvent, error) {
 		return PoHEvent{}, err
 	}
 	e := PoHEvent{Kind: f.kind(0, 0), Node: f.text("node")}
+	what := e.Kind.String()
 	switch e.Kind {
+	case KindSum:
+		f.sum(&e)
+		what += " of " + e.Of.String()
 	case KindIssued, KindVerified:
 		e.Result = Result(f.choice("result", Success.String(), Failure.String()))
 		e.Latency = f.latency("latency")
@@ -67,10 +72,37 @@ func DecodeOpenPoH(data []byte) (PoHEvent, error) {
 		e.Status = f.grpcCode("code")
 		e.Latency = f.latency("latency")
 	}
-	if err := f.close(e.Kind); err != nil {
+	if err := f.close(what); err != nil {
 		return PoHEvent{}, err
 	}
 	return e, e.Validate()
+}
+
+// sum reads the fields of a poh.sum but for its node.
+func (f *fields) sum(e *PoHEvent) {
+	if v := f.must("of"); v != nil {
+		var err error
+		if e.Of, err = ParseKind(v.value); err != nil || !e.Of.Sums() {
+			f.fail(refuse(InvalidValue, "of", "%s is not summed up; it is one of poh.issued, poh.verified, gc, http, grpc", quote(v.value)))
+			return
+		}
+	}
+	switch e.Of {
+	case KindIssued, KindVerified:
+		if f.take("result") != nil {
+			e.Result = Result(f.choice("result", Success.String(), Failure.String()))
+		}
+	case KindGC:
+		e.GC = GC(f.choice("type", MinorGC.String(), MajorGC.String()))
+	case KindHTTP:
+		e.Method, e.Route = f.text("method"), f.text("route")
+		e.Status = uint16(f.required("status", math.MaxUint16))
+	case KindGRPC:
+		e.Method = f.text("method")
+		e.Status = f.grpcCode("code")
+	}
+	e.Count = f.required("count", MaxCount)
+	e.Latencies = f.bytes("latencies")
 }
 
 // fields are the fields of one event. The first thing that is wrong sticks in err.
@@ -82,7 +114,7 @@ type fields struct {
 // field is a name and a scalar.
 type field struct {
 	name  string
-	value string // a text, or a number as a decimal
+	value string // a text, bytes, or a number as a decimal
 	form  form
 	used  bool
 }
@@ -94,6 +126,7 @@ const (
 	formText form = iota
 	formNumber
 	formNil
+	formBytes
 	formOther // booleans: no field takes one
 )
 
@@ -103,8 +136,18 @@ func (f *fields) fail(err error) {
 	}
 }
 
-// take returns the field of that name, or nil if it is not there; a null counts as not there.
+// take returns the field of that name, or nil if it is not there; a null counts as not there. Only bytes takes bytes.
 func (f *fields) take(name string) *field {
+	v := f.find(name)
+	if v != nil && v.form == formBytes {
+		f.fail(refuse(Malformed, name, "it is a byte string; it takes a text or a number"))
+		return nil
+	}
+	return v
+}
+
+// find is take for a field of any form.
+func (f *fields) find(name string) *field {
 	for i := range f.list {
 		if f.list[i].name == name {
 			f.list[i].used = true
@@ -115,6 +158,29 @@ func (f *fields) take(name string) *field {
 		}
 	}
 	return nil
+}
+
+// bytes reads a field of bytes, "" if it is not there: a byte string of MessagePack, or a text in base64.
+func (f *fields) bytes(name string) string {
+	v := f.find(name)
+	switch {
+	case v == nil:
+		return ""
+	case v.value == "":
+		f.fail(refuse(InvalidValue, name, "it is empty; leave it out"))
+		return ""
+	case v.form == formBytes:
+		return v.value
+	case v.form != formText:
+		f.fail(refuse(InvalidValue, name, "%s is neither a byte string nor a text in base64", quote(v.value)))
+		return ""
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(v.value)
+	if err != nil {
+		f.fail(refuse(InvalidValue, name, "the text is not base64 (RFC 4648, section 4, with padding): %v", err))
+		return ""
+	}
+	return string(b)
 }
 
 // must is take for a field that has to be there.
@@ -138,7 +204,7 @@ func (f *fields) kind(implied, otherwise Kind) Kind {
 	case v == nil && otherwise != 0:
 		return otherwise
 	case v == nil:
-		f.fail(refuse(MissingField, "kind", "it is missing; it is one of poh.issued, poh.verified, gc, peers, http, grpc"))
+		f.fail(refuse(MissingField, "kind", "it is missing; it is one of poh.issued, poh.verified, gc, peers, http, grpc, poh.sum"))
 		return 0
 	}
 	k, err := ParseKind(v.value)
@@ -262,10 +328,10 @@ func (f *fields) grpcCode(name string) uint16 {
 }
 
 // close returns the first thing that was wrong; a field that the kind does not have is.
-func (f *fields) close(k Kind) error {
+func (f *fields) close(what string) error {
 	for _, v := range f.list {
 		if !v.used {
-			f.fail(refuse(UnknownField, shorten(v.name), "a %s event has no such field", k))
+			f.fail(refuse(UnknownField, shorten(v.name), "a %s event has no such field", what))
 		}
 	}
 	return f.err

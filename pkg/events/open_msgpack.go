@@ -47,7 +47,7 @@ func readMsgpack(data []byte) (fields, error) {
 	return f, nil
 }
 
-// readScalar reads a text, a number, as its shortest decimal, nil or a boolean.
+// readScalar reads a text, bytes, a number, as its shortest decimal, nil or a boolean.
 func readScalar(d *msgpack.Decoder, in *bytes.Reader) (string, form, error) {
 	c, err := d.PeekCode()
 	if err != nil {
@@ -55,7 +55,14 @@ func readScalar(d *msgpack.Decoder, in *bytes.Reader) (string, form, error) {
 	}
 	switch {
 	case msgpcode.IsFixedString(c), c == msgpcode.Str8, c == msgpcode.Str16, c == msgpcode.Str32:
-		return readText(d, in)
+		text, err := readLong(d, in)
+		if err == nil && !utf8.ValidString(text) {
+			err = refuse(InvalidID, "", "%s is not valid UTF-8", quote(text))
+		}
+		return text, formText, err
+	case c == msgpcode.Bin8, c == msgpcode.Bin16, c == msgpcode.Bin32:
+		bytes, err := readLong(d, in)
+		return bytes, formBytes, err
 	case c <= msgpcode.PosFixedNumHigh, c == msgpcode.Uint8, c == msgpcode.Uint16, c == msgpcode.Uint32, c == msgpcode.Uint64:
 		n, err := d.DecodeUint64()
 		return strconv.FormatUint(n, 10), formNumber, refuseMsgpack(err)
@@ -74,26 +81,23 @@ func readScalar(d *msgpack.Decoder, in *bytes.Reader) (string, form, error) {
 		v, err := d.DecodeBool()
 		return strconv.FormatBool(v), formOther, refuseMsgpack(err)
 	}
-	return "", 0, refuse(Malformed, "", "a value of type 0x%02x; fields are texts and numbers", c)
+	return "", 0, refuse(Malformed, "", "a value of type 0x%02x; fields are texts, numbers and byte strings", c)
 }
 
-// readText reads a text that is known to be next.
-func readText(d *msgpack.Decoder, in *bytes.Reader) (string, form, error) {
+// readLong reads a text or a byte string that is known to be next.
+func readLong(d *msgpack.Decoder, in *bytes.Reader) (string, error) {
 	n, err := d.DecodeBytesLen()
 	if err != nil {
-		return "", 0, refuseMsgpack(err)
+		return "", refuseMsgpack(err)
 	}
 	if n > in.Len() {
-		return "", 0, refuse(Malformed, "", "a text claims %d bytes and %d are left", n, in.Len())
+		return "", refuse(Malformed, "", "a value claims %d bytes and %d are left", n, in.Len())
 	}
-	text := make([]byte, n)
-	if err := d.ReadFull(text); err != nil {
-		return "", 0, refuseMsgpack(err)
+	b := make([]byte, n)
+	if err := d.ReadFull(b); err != nil {
+		return "", refuseMsgpack(err)
 	}
-	if !utf8.Valid(text) {
-		return "", 0, refuse(InvalidID, "", "%s is not valid UTF-8", quote(string(text)))
-	}
-	return string(text), formText, nil
+	return string(b), nil
 }
 
 // formatFloat returns the whole number that v is, exactly, or else the shortest decimal that reads as v,

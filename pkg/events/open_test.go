@@ -1,9 +1,12 @@
 package events_test
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"maps"
 	"math"
 	"os"
 	"strings"
@@ -60,6 +63,18 @@ func TestDecodeOpenPoH(t *testing.T) {
 			Kind: events.KindHTTP, Node: "n", Method: "GET", Route: "/a/{id}", Status: 404, Latency: 1000000001},
 		`{"kind":"grpc","node":"n","method":"/p.S/M","code":"NotFound","latency":0}`: {Kind: events.KindGRPC, Node: "n", Method: "/p.S/M", Status: 5},
 		`{"kind":"grpc","node":"n","method":"/p.S/M","code":5,"latency":0}`:          {Kind: events.KindGRPC, Node: "n", Method: "/p.S/M", Status: 5},
+		`{"kind":"poh.sum","node":"n","of":"poh.issued","result":"success","count":3}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindIssued, Result: events.Success, Count: 3},
+		`{"kind":"poh.sum","node":"n","of":"poh.verified","count":"3","latencies":"AP+A"}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindVerified, Count: 3, Latencies: "\x00\xff\x80"},
+		`{"kind":"poh.sum","node":"n","of":"poh.verified","count":3,"result":"failure","latencies":"AA=="}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindVerified, Result: events.Failure, Count: 3, Latencies: "\x00"},
+		`{"kind":"poh.sum","node":"n","of":"gc","type":"minor","count":9007199254740991,"latencies":null}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindGC, GC: events.MinorGC, Count: events.MaxCount},
+		`{"kind":"poh.sum","node":"n","of":"http","method":"GET","route":"/a","status":200,"count":1,"latencies":"AA=="}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindHTTP, Method: "GET", Route: "/a", Status: 200, Count: 1, Latencies: "\x00"},
+		`{"kind":"poh.sum","node":"n","of":"grpc","method":"/p.S/M","code":"NotFound","count":1,"latencies":"AA=="}`: {
+			Kind: events.KindSum, Node: "n", Of: events.KindGRPC, Method: "/p.S/M", Status: 5, Count: 1, Latencies: "\x00"},
 	} {
 		got, err := events.DecodeOpenPoH([]byte(in))
 		if diff := cmp.Diff(want, got); err != nil || diff != "" {
@@ -150,6 +165,78 @@ func TestOpenFormIsRefused(t *testing.T) {
 		var refusal *events.Refusal
 		if got, err := events.DecodeOpenPoH([]byte(in)); !errors.As(err, &refusal) {
 			t.Errorf("%s is accepted as %+v, %v", in, got, err)
+		}
+	}
+}
+
+func TestOpenSumsAreRefused(t *testing.T) {
+	for in, want := range map[string]struct {
+		reason events.Reason
+		field  string
+	}{
+		`"count":1,"result":"success"`:                                                    {events.MissingField, "of"},
+		`"of":"peers","count":1`:                                                          {events.InvalidValue, "of"},
+		`"of":"poh.sum","count":1`:                                                        {events.InvalidValue, "of"},
+		`"of":"hold","count":1`:                                                           {events.InvalidValue, "of"},
+		`"of":4,"count":1`:                                                                {events.InvalidValue, "of"},
+		`"of":"poh.issued","result":"success"`:                                            {events.MissingField, "count"},
+		`"of":"poh.issued","result":"success","count":0`:                                  {events.InvalidValue, "count"},
+		`"of":"poh.issued","result":"success","count":1.5`:                                {events.InvalidValue, "count"},
+		`"of":"poh.issued","result":"success","count":9007199254740992`:                   {events.InvalidValue, "count"},
+		`"of":"poh.issued","count":1`:                                                     {events.MissingField, "result"},
+		`"of":"poh.issued","result":"ok","count":1`:                                       {events.InvalidValue, "result"},
+		`"of":"poh.issued","result":"success","count":1,"latency":1`:                      {events.UnknownField, "latency"},
+		`"of":"poh.issued","count":1,"latencies":""`:                                      {events.InvalidValue, "latencies"},
+		`"of":"poh.issued","count":1,"latencies":"AA"`:                                    {events.InvalidValue, "latencies"},
+		`"of":"poh.issued","count":1,"latencies":"AB=="`:                                  {events.InvalidValue, "latencies"},
+		`"of":"poh.issued","count":1,"latencies":7`:                                       {events.InvalidValue, "latencies"},
+		`"of":"poh.issued","count":1,"latencies":true`:                                    {events.InvalidValue, "latencies"},
+		`"of":"gc","count":1`:                                                             {events.MissingField, "type"},
+		`"of":"gc","type":"minor","count":1,"latencies":"AA=="`:                           {events.UnknownField, "latencies"},
+		`"of":"http","method":"GET","route":"/","status":200,"count":1`:                   {events.MissingField, "latencies"},
+		`"of":"http","method":"GET","route":"/","status":99,"count":1,"latencies":"AA=="`: {events.InvalidValue, "status"},
+		`"of":"http","route":"/","status":200,"count":1,"latencies":"AA=="`:               {events.MissingField, "method"},
+		`"of":"grpc","method":"/p.S/M","code":0,"count":1`:                                {events.MissingField, "latencies"},
+		`"of":"grpc","method":"/p.S/M","code":17,"count":1,"latencies":"AA=="`:            {events.InvalidValue, "code"},
+	} {
+		got, err := events.DecodeOpenPoH([]byte(`{"kind":"poh.sum","node":"n",` + in + `}`))
+		var refusal *events.Refusal
+		if !errors.As(err, &refusal) || refusal.Reason != want.reason || refusal.Field != want.field {
+			t.Errorf("%s: %+v, %v; want %s, field %s", in, got, err, want.reason, want.field)
+		}
+	}
+	long := base64.StdEncoding.EncodeToString(make([]byte, events.MaxLatencies+1))
+	if got, err := events.DecodeOpenPoH([]byte(`{"kind":"poh.sum","node":"n","of":"poh.issued","count":1,"latencies":"` + long + `"}`)); err == nil {
+		t.Errorf("latencies of %d bytes are accepted", len(got.Latencies))
+	}
+}
+
+// The latencies of a sum are bytes in MessagePack; every other field that comes as bytes is refused.
+func TestBytesInMsgpack(t *testing.T) {
+	good := map[string]any{
+		"kind": "poh.sum", "node": "n", "of": "http", "method": "GET", "route": "/", "status": 200, "count": 2, "latencies": []byte("\x00\xff"),
+	}
+	decode := func(m map[string]any) (events.PoHEvent, error) {
+		b, err := msgpack.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return events.DecodeOpenPoH(b)
+	}
+	want := events.PoHEvent{Kind: events.KindSum, Node: "n", Of: events.KindHTTP, Method: "GET", Route: "/", Status: 200, Count: 2, Latencies: "\x00\xff"}
+	got, err := decode(good)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v (-want +got)\n%s", err, diff)
+	}
+	for field, v := range good {
+		if field == "latencies" {
+			continue
+		}
+		bad := maps.Clone(good)
+		bad[field] = []byte(fmt.Sprint(v))
+		var refusal *events.Refusal
+		if got, err := decode(bad); !errors.As(err, &refusal) || refusal.Reason != events.Malformed || refusal.Field != field {
+			t.Errorf("%s as bytes: %+v, %v", field, got, err)
 		}
 	}
 }

@@ -62,8 +62,18 @@ func (e *PoHEvent) Validate() error {
 	if e.Latency < 0 {
 		return refuse(InvalidValue, "latency", "%d ns is negative", e.Latency)
 	}
-	switch e.Kind {
+	kind := e.Kind
+	if kind == KindSum {
+		if err := e.validateSum(); err != nil {
+			return err
+		}
+		kind = e.Of
+	}
+	switch kind {
 	case KindIssued, KindVerified:
+		if e.Kind == KindSum && e.Result == 0 && e.Latencies != "" {
+			return nil
+		}
 		if e.Result != Success && e.Result != Failure {
 			return refuse(InvalidValue, "result", "%s is neither success nor failure", e.Result)
 		}
@@ -92,6 +102,26 @@ func (e *PoHEvent) Validate() error {
 		if int(e.Status) >= len(grpcCodes) {
 			return refuse(InvalidValue, "code", "%d is not a gRPC code, 0 to %d", e.Status, len(grpcCodes)-1)
 		}
+	}
+	return nil
+}
+
+// validateSum refuses what a poh.sum says of itself; what its events have in common is checked as that of one of them. Whether
+// the latencies are a histogram, and of so many, is for pkg/poh to say, which knows its form.
+func (e *PoHEvent) validateSum() error {
+	switch {
+	case !e.Of.Sums():
+		return refuse(InvalidValue, "of", "%s is not summed up; it is one of poh.issued, poh.verified, gc, http, grpc", e.Of)
+	case e.Count == 0 || e.Count > MaxCount:
+		return refuse(InvalidValue, "count", "%d is not a number of events, 1 to %d", e.Count, uint64(MaxCount))
+	case len(e.Latencies) > MaxLatencies:
+		return refuse(InvalidValue, "latencies", "%d bytes; a histogram has at most %d", len(e.Latencies), MaxLatencies)
+	case e.Of == KindGC && e.Latencies != "":
+		return refuse(UnknownField, "latencies", "a sum of gc has none")
+	case (e.Of == KindHTTP || e.Of == KindGRPC) && e.Latencies == "":
+		return refuse(MissingField, "latencies", "it is missing; a sum of %s has the latencies of all its events", e.Of)
+	case (e.Of == KindIssued || e.Of == KindVerified) && e.Latencies == "" && e.Result == 0:
+		return refuse(MissingField, "result", "it is missing; a sum of %s has a result, latencies, or both", e.Of)
 	}
 	return nil
 }

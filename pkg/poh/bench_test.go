@@ -114,3 +114,46 @@ func BenchmarkQuantile(b *testing.B) {
 		total.Issued(events.Success).Quantile(0.99)
 	}
 }
+
+// BenchmarkSum folds 10,000 latencies of one series that come in one poh.sum, and one by one.
+func BenchmarkSum(b *testing.B) {
+	const latencies = 10_000
+	like := events.PoHEvent{Kind: events.KindHTTP, Node: "node-1.example.org", Method: "GET", Route: "/v1/proofs/{id}", Status: 200}
+	singles := make([]events.PoHEvent, latencies)
+	var h poh.Histogram
+	for i := range singles {
+		singles[i] = like
+		singles[i].Latency = int64((20_000 + uint64(i)*6364136223846793005>>33%100_000) << (i % 8))
+		h.Observe(singles[i].Latency)
+	}
+	sum := like
+	sum.Kind, sum.Of, sum.Count, sum.Latencies = events.KindSum, like.Kind, h.Count(), string(h.Encode(nil))
+	for name, list := range map[string][]events.PoHEvent{"sum": {sum}, "singles": singles} {
+		b.Run(name, func(b *testing.B) {
+			ns := poh.NewNodes(poh.DefaultPolicy())
+			b.ReportAllocs()
+			for b.Loop() {
+				for i := range list {
+					if err := ns.Apply(&list[i], events.Position{}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/latencies, "ns/latency")
+			if len(list) == 1 {
+				b.ReportMetric(float64(len(sum.Latencies)), "bytes")
+			}
+		})
+	}
+}
+
+func BenchmarkEncodeHistogram(b *testing.B) {
+	ns, _ := busy()
+	h := ns.Get("node-1.example.org").Issued(events.Success)
+	buf := h.Encode(nil)
+	b.SetBytes(int64(len(buf)))
+	b.ReportAllocs()
+	for b.Loop() {
+		buf = h.Encode(buf[:0])
+	}
+}

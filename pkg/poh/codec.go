@@ -36,20 +36,32 @@ func DecodeNodes(p Policy, r *wire.Reader) *Nodes {
 //	[name, clock, issued, issued in vain, verified, verified in vain, minor gc, major gc,
 //	 peers or nil, [HTTP series, …], [gRPC series, …]]
 //
-// where issued and verified are histograms. An HTTP series is [method, route, status, histogram], a gRPC
+// and, if something was reported of proofs that is not of a result and its latency together, at its end
+//
+//	[issued, number issued, number issued in vain, verified, number verified, number verified in vain]
+//
+// where issued and verified are histograms: in the second array, of latencies without a result; the numbers are of proofs
+// without latencies. An HTTP series is [method, route, status, histogram], a gRPC
 // series is [method, code, histogram]; both are sorted by what stands before the histogram.
 const (
-	nodeFields = 11
-	httpFields = 4
-	grpcFields = 3
+	nodeFields  = 11 // 12 with what came apart
+	apartFields = 6
+	httpFields  = 4
+	grpcFields  = 3
 )
 
 func (n *Node) append(b []byte, name string) []byte {
-	b = wire.AppendArray(b, nodeFields)
+	apart := n.hasApart()
+	if apart {
+		b = wire.AppendArray(b, nodeFields+1)
+	} else {
+		b = wire.AppendArray(b, nodeFields)
+	}
 	b = wire.AppendString(b, name)
 	b = wire.AppendUint(b, uint64(n.last))
-	for _, h := range [...]*Histogram{n.issued[0], n.issued[1], n.verified[0], n.verified[1]} {
-		b = h.Append(b)
+	for _, p := range [...]*proofs{&n.issued, &n.verified} {
+		b = p.latencies[events.Success].Encode(b)
+		b = p.latencies[events.Failure].Encode(b)
 	}
 	b = wire.AppendUint(b, n.gc[0])
 	b = wire.AppendUint(b, n.gc[1])
@@ -64,31 +76,40 @@ func (n *Node) append(b []byte, name string) []byte {
 		b = wire.AppendString(b, s.Method)
 		b = wire.AppendString(b, s.Route)
 		b = wire.AppendUint(b, uint64(s.Status))
-		b = h.Append(b)
+		b = h.Encode(b)
 	}
 	b = wire.AppendArray(b, n.grpc.len())
 	for s, h := range n.grpc.all() {
 		b = wire.AppendArray(b, grpcFields)
 		b = wire.AppendString(b, s.Method)
 		b = wire.AppendUint(b, uint64(s.Code))
-		b = h.Append(b)
+		b = h.Encode(b)
+	}
+	if !apart {
+		return b
+	}
+	b = wire.AppendArray(b, apartFields)
+	for _, p := range [...]*proofs{&n.issued, &n.verified} {
+		b = p.latencies[0].Encode(b)
+		b = wire.AppendUint(b, p.counted[events.Success])
+		b = wire.AppendUint(b, p.counted[events.Failure])
 	}
 	return b
 }
 
 // read reads the next node and adds it.
 func (ns *Nodes) read(r *wire.Reader) {
-	if fields := r.Array(); fields != nodeFields {
-		r.Fail("a node of %d fields; it has %d", fields, nodeFields)
+	fields := r.Array()
+	if fields != nodeFields && fields != nodeFields+1 {
+		r.Fail("a node of %d fields; it has %d or %d", fields, nodeFields, nodeFields+1)
 	}
 	name := nodeName(r.String())
 	n := &Node{last: events.Time(r.UintMax(uint64(events.MaxTime)))}
 	ns.series++
 	ns.size += nodeSize(string(name))
-	for _, h := range [...]**Histogram{&n.issued[0], &n.issued[1], &n.verified[0], &n.verified[1]} {
-		if *h = DecodeHistogram(r); *h != nil {
-			ns.size += (*h).size()
-		}
+	for _, p := range [...]*proofs{&n.issued, &n.verified} {
+		ns.readLatencies(r, &p.latencies[events.Success])
+		ns.readLatencies(r, &p.latencies[events.Failure])
 	}
 	n.gc = [2]uint64{r.Uint(), r.Uint()}
 	if !r.Nil() {
@@ -96,6 +117,9 @@ func (ns *Nodes) read(r *wire.Reader) {
 	}
 	ns.readSeries(r, n, events.PoHEvent{Kind: events.KindHTTP, Node: string(name)})
 	ns.readSeries(r, n, events.PoHEvent{Kind: events.KindGRPC, Node: string(name)})
+	if fields > nodeFields {
+		ns.readApart(r, n)
+	}
 	if r.Err() != nil {
 		return
 	}
@@ -116,9 +140,31 @@ func (ns *Nodes) read(r *wire.Reader) {
 	}
 }
 
+// readLatencies reads a histogram of a node.
+func (ns *Nodes) readLatencies(r *wire.Reader, into **Histogram) {
+	if *into = readHistogram(r); *into != nil {
+		ns.size += (*into).size()
+	}
+}
+
+// readApart reads what came apart of a node's proofs.
+func (ns *Nodes) readApart(r *wire.Reader, n *Node) {
+	if fields := r.Array(); fields != apartFields {
+		r.Fail("%d fields of what came apart; there are %d", fields, apartFields)
+	}
+	ns.size += apartSize
+	for _, p := range [...]*proofs{&n.issued, &n.verified} {
+		ns.readLatencies(r, &p.latencies[0])
+		p.counted[events.Success], p.counted[events.Failure] = r.Uint(), r.Uint()
+	}
+	if !n.hasApart() {
+		r.Fail("nothing came apart, which is written by leaving it out")
+	}
+}
+
 // idle tells whether no event is known of the node.
 func (n *Node) idle() bool {
-	return n.issued == [2]*Histogram{} && n.verified == [2]*Histogram{} && n.gc == [2]uint64{} && !n.reported &&
+	return n.issued == proofs{} && n.verified == proofs{} && n.gc == [2]uint64{} && !n.reported &&
 		n.http.len() == 0 && n.grpc.len() == 0
 }
 
@@ -137,7 +183,7 @@ func (ns *Nodes) readSeries(r *wire.Reader, n *Node, e events.PoHEvent) {
 			e.Route = r.String()
 		}
 		e.Status = uint16(r.UintMax(math.MaxUint16))
-		h := DecodeHistogram(r)
+		h := readHistogram(r)
 		if r.Err() != nil {
 			return
 		}

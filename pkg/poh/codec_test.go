@@ -22,10 +22,15 @@ type fields struct {
 	peers  []byte // nil = none
 	http   [][]byte
 	grpc   [][]byte
+	apart  []byte // nil = none
 }
 
 func (f fields) append(b []byte) []byte {
-	b = wire.AppendArray(b, 11)
+	if f.apart == nil {
+		b = wire.AppendArray(b, 11)
+	} else {
+		b = wire.AppendArray(b, 12)
+	}
 	b = wire.AppendUint(wire.AppendString(b, f.name), f.clock)
 	for _, p := range f.proofs {
 		b = orNil(b, p)
@@ -38,7 +43,13 @@ func (f fields) append(b []byte) []byte {
 			b = append(b, s...)
 		}
 	}
-	return b
+	return append(b, f.apart...)
+}
+
+// apart encodes what came apart of a node's proofs: two histograms, each with two counts.
+func apart(issued []byte, ok, failed uint64, verified []byte, verifiedOK, verifiedFailed uint64) []byte {
+	b := wire.AppendUint(wire.AppendUint(orNil(wire.AppendArray(nil, 6), issued), ok), failed)
+	return wire.AppendUint(wire.AppendUint(orNil(b, verified), verifiedOK), verifiedFailed)
 }
 
 func orNil(b, v []byte) []byte {
@@ -81,14 +92,16 @@ func rawHistogram(sumHi, sumLo uint64, classic map[int]uint64, sketch ...uint64)
 
 // wellFormed are encodings of states that events lead to; the fuzzer starts from them, among others.
 func wellFormed() []string {
-	five := histogramOf(5, 5, 1e6).Append(nil)
+	five := histogramOf(5, 5, 1e6).Encode(nil)
 	busy, _ := busy()
 	return []string{
 		nodes(),
 		nodes(fields{name: "a", gc: [2]uint64{0, 1}}),
 		nodes(fields{name: "a", peers: wire.AppendUint(nil, 0)}, fields{name: "b", clock: uint64(events.MaxTime), gc: [2]uint64{math.MaxUint64, 0}}),
-		nodes(fields{name: "é", proofs: [4][]byte{five, nil, nil, histogramOf(0, math.MaxInt64).Append(nil)}}),
+		nodes(fields{name: "é", proofs: [4][]byte{five, nil, nil, histogramOf(0, math.MaxInt64).Encode(nil)}}),
 		nodes(fields{name: "a", http: [][]byte{httpSeries("GET", "/", 200, five), httpSeries("GET", "/", 404, five)}, grpc: [][]byte{grpcSeries("/p.S/M", 0, five)}}),
+		nodes(fields{name: "a", apart: apart(nil, 0, 0, nil, 0, 1)}),
+		nodes(fields{name: "a", proofs: [4][]byte{five}, apart: apart(five, math.MaxUint64, 1, five, 1, 1)}, fields{name: "b", apart: apart(nil, 0, 0, five, 0, 0)}),
 		string(busy.Append(nil)),
 	}
 }
@@ -103,66 +116,88 @@ func TestDecodeThenEncode(t *testing.T) {
 
 // malformed are encodings that no events lead to.
 func malformed() map[string]string {
-	h := histogramOf(5).Append(nil)
+	h := histogramOf(5).Encode(nil)
 	proofs := func(h []byte) string { return nodes(fields{name: "a", proofs: [4][]byte{h}}) }
 	http := func(list ...[]byte) string { return nodes(fields{name: "a", http: list}) }
 	grpc := func(list ...[]byte) string { return nodes(fields{name: "a", grpc: list}) }
 	gc := [2]uint64{1, 0}
-	five := uint64(-882 - firstIndex + 1)        // the number of the bucket of 5 ns: 2^(−882/32) s is 5.04 ns
-	ninety := uint64(-430 - firstIndex + 1)      // of 90 µs
-	millisecond := uint64(-318 - firstIndex + 1) // of 1 ms, a classic bound
-	return map[string]string{
-		"nothing":                    "",
-		"no array":                   "\x01",
-		"a node is missing":          nodes(fields{name: "a", gc: gc})[:1],
-		"a node is cut off":          nodes(fields{name: "a", gc: gc})[:8],
-		"a node of 10 fields":        strings.Replace(nodes(fields{name: "a", gc: gc}), "\x9b", "\x9a", 1),
-		"a node of 12 fields":        strings.Replace(nodes(fields{name: "a", gc: gc}), "\x9b", "\x9c", 1),
-		"bytes behind the end":       nodes(fields{name: "a", gc: gc}) + "\x00",
-		"a node without a name":      nodes(fields{gc: gc}),
-		"a name that is too long":    nodes(fields{name: strings.Repeat("x", 129), gc: gc}),
-		"a name that is not UTF-8":   nodes(fields{name: "\xff", gc: gc}),
-		"a name that is not NFC":     nodes(fields{name: "e\u0301", gc: gc}),
-		"a node twice":               nodes(fields{name: "a", gc: gc}, fields{name: "a", gc: gc}),
-		"nodes that are not sorted":  nodes(fields{name: "b", gc: gc}, fields{name: "a", gc: gc}),
-		"a node that did nothing":    nodes(fields{name: "a", clock: 5}),
-		"a clock after all time":     nodes(fields{name: "a", clock: uint64(events.MaxTime) + 1, gc: gc}),
-		"more peers than there are":  nodes(fields{name: "a", peers: wire.AppendUint(nil, events.MaxPeers+1)}),
-		"a series twice":             http(httpSeries("GET", "/", 200, h), httpSeries("GET", "/", 200, h)),
-		"statuses not sorted":        http(httpSeries("GET", "/", 404, h), httpSeries("GET", "/", 200, h)),
-		"routes not sorted":          http(httpSeries("GET", "/b", 200, h), httpSeries("GET", "/a", 200, h)),
-		"methods not sorted":         http(httpSeries("POST", "/", 200, h), httpSeries("GET", "/", 200, h)),
-		"a series without latencies": http(httpSeries("GET", "/", 200, wire.AppendNil(nil))),
-		"no such status":             http(httpSeries("GET", "/", 99, h)),
-		"a status of 17 bits":        http(httpSeries("GET", "/", 1<<16+200, h)),
-		"a series without a method":  http(httpSeries("", "/", 200, h)),
-		"a series without a route":   http(httpSeries("GET", "", 200, h)),
-		"a gRPC series in HTTP":      http(grpcSeries("/p.S/M", 0, h)),
-		"an HTTP series in gRPC":     grpc(httpSeries("GET", "/", 200, h)),
-		"no such code":               grpc(grpcSeries("/p.S/M", 17, h)),
-		"codes not sorted":           grpc(grpcSeries("/p.S/M", 1, h), grpcSeries("/p.S/M", 0, h)),
-		"gRPC methods not sorted":    grpc(grpcSeries("/p.S/N", 0, h), grpcSeries("/p.S/M", 0, h)),
+	all := map[string]string{
+		"nothing":                      "",
+		"no array":                     "\x01",
+		"a node is missing":            nodes(fields{name: "a", gc: gc})[:1],
+		"a node is cut off":            nodes(fields{name: "a", gc: gc})[:8],
+		"a node of 10 fields":          strings.Replace(nodes(fields{name: "a", gc: gc}), "\x9b", "\x9a", 1),
+		"a node of 12 fields, cut off": strings.Replace(nodes(fields{name: "a", gc: gc}), "\x9b", "\x9c", 1),
+		"bytes behind the end":         nodes(fields{name: "a", gc: gc}) + "\x00",
+		"a node without a name":        nodes(fields{gc: gc}),
+		"a name that is too long":      nodes(fields{name: strings.Repeat("x", 129), gc: gc}),
+		"a name that is not UTF-8":     nodes(fields{name: "\xff", gc: gc}),
+		"a name that is not NFC":       nodes(fields{name: "e\u0301", gc: gc}),
+		"a node twice":                 nodes(fields{name: "a", gc: gc}, fields{name: "a", gc: gc}),
+		"nodes that are not sorted":    nodes(fields{name: "b", gc: gc}, fields{name: "a", gc: gc}),
+		"a node that did nothing":      nodes(fields{name: "a", clock: 5}),
+		"a clock after all time":       nodes(fields{name: "a", clock: uint64(events.MaxTime) + 1, gc: gc}),
+		"more peers than there are":    nodes(fields{name: "a", peers: wire.AppendUint(nil, events.MaxPeers+1)}),
+		"a series twice":               http(httpSeries("GET", "/", 200, h), httpSeries("GET", "/", 200, h)),
+		"statuses not sorted":          http(httpSeries("GET", "/", 404, h), httpSeries("GET", "/", 200, h)),
+		"routes not sorted":            http(httpSeries("GET", "/b", 200, h), httpSeries("GET", "/a", 200, h)),
+		"methods not sorted":           http(httpSeries("POST", "/", 200, h), httpSeries("GET", "/", 200, h)),
+		"a series without latencies":   http(httpSeries("GET", "/", 200, wire.AppendNil(nil))),
+		"no such status":               http(httpSeries("GET", "/", 99, h)),
+		"a status of 17 bits":          http(httpSeries("GET", "/", 1<<16+200, h)),
+		"a series without a method":    http(httpSeries("", "/", 200, h)),
+		"a series without a route":     http(httpSeries("GET", "", 200, h)),
+		"a gRPC series in HTTP":        http(grpcSeries("/p.S/M", 0, h)),
+		"an HTTP series in gRPC":       grpc(httpSeries("GET", "/", 200, h)),
+		"no such code":                 grpc(grpcSeries("/p.S/M", 17, h)),
+		"codes not sorted":             grpc(grpcSeries("/p.S/M", 1, h), grpcSeries("/p.S/M", 0, h)),
+		"gRPC methods not sorted":      grpc(grpcSeries("/p.S/N", 0, h), grpcSeries("/p.S/M", 0, h)),
+		"a node of 13 fields":          strings.Replace(nodes(fields{name: "a", apart: apart(nil, 1, 0, nil, 0, 0)}), "\x9c", "\x9d", 1),
+		"nothing apart":                nodes(fields{name: "a", gc: gc, apart: apart(nil, 0, 0, nil, 0, 0)}),
+		"five fields apart":            strings.Replace(nodes(fields{name: "a", apart: apart(nil, 1, 0, nil, 0, 0)}), "\x96", "\x95", 1),
+		"seven fields apart":           strings.Replace(nodes(fields{name: "a", apart: apart(nil, 1, 0, nil, 0, 0)}), "\x96", "\x97", 1),
+		"apart and cut off":            nodes(fields{name: "a", apart: apart(nil, 1, 0, nil, 0, 0)[:4]}),
+		"apart and no histogram":       nodes(fields{name: "a", apart: apart(rawHistogram(0, 0, nil), 1, 0, nil, 0, 0)}),
+	}
+	for name, h := range malformedHistograms() {
+		all[name] = proofs([]byte(h))
+	}
+	return all
+}
 
-		"a histogram of 3 fields":        proofs([]byte(strings.Replace(string(h), "\x94", "\x93", 1))),
-		"16 classic buckets":             proofs([]byte(strings.Replace(string(h), "\xdc\x00\x11", "\xdc\x00\x10", 1))),
-		"18 classic buckets":             proofs([]byte(strings.Replace(string(h), "\xdc\x00\x11", "\xdc\x00\x12", 1))),
-		"a histogram of nothing":         proofs(rawHistogram(0, 0, nil)),
-		"a histogram of no sketch":       proofs(rawHistogram(0, 5, map[int]uint64{0: 1})),
-		"a sketch without a last count":  proofs(rawHistogram(0, 5, map[int]uint64{0: 1}, five)),
-		"an empty bucket of the sketch":  proofs(rawHistogram(0, 5, map[int]uint64{0: 1}, 0, 0, five-1, 1)),
-		"a bucket that holds no latency": proofs(rawHistogram(0, 1+89_000, map[int]uint64{0: 2}, 2, 1, ninety-3, 1)),
-		"a bucket behind the last":       proofs(rawHistogram(0, math.MaxInt64, map[int]uint64{16: 1}, 2018, 1)),
-		"a gap behind the last":          proofs(rawHistogram(0, 5, map[int]uint64{0: 2}, five, 1, 2018, 1)),
-		"a gap of 64 bits":               proofs(rawHistogram(0, 5, map[int]uint64{0: 1}, math.MaxUint64, 1)),
-		"the sketch counts more":         proofs(rawHistogram(0, 10, map[int]uint64{0: 1}, five, 2)),
-		"the sketch counts less":         proofs(rawHistogram(0, 5, map[int]uint64{0: 2}, five, 1)),
-		"classic counts over 64 bits":    proofs(rawHistogram(0, 5, map[int]uint64{0: math.MaxUint64, 1: 2}, five, 1)),
-		"the sketch over 64 bits":        proofs(rawHistogram(0, 5, map[int]uint64{0: 1}, 0, math.MaxUint64, five-1, 2)),
-		"too many up to a bound":         proofs(rawHistogram(0, 3_000_000, map[int]uint64{3: 3}, millisecond, 1, 0, 2)),
-		"another classic bucket":         proofs(rawHistogram(0, 5, map[int]uint64{1: 1}, five, 1)),
-		"a sum that is too small":        proofs(rawHistogram(0, 4, map[int]uint64{0: 1}, five, 1)),
-		"a sum that is too large":        proofs(rawHistogram(0, 6, map[int]uint64{0: 1}, five, 1)),
-		"a sum of 128 bits":              proofs(rawHistogram(1, 5, map[int]uint64{0: 1}, five, 1)),
+// numberOfFive is the number of the bucket of 5 ns: 2^(−882/32) s is 5.04 ns.
+const numberOfFive = -882 - firstIndex + 1
+
+// malformedHistograms are encodings of histograms that no latencies lead to.
+func malformedHistograms() map[string]string {
+	h := encoded(histogramOf(5))
+	five := uint64(numberOfFive)
+	ninety := uint64(-430 - firstIndex + 1)      // the number of the bucket of 90 µs
+	millisecond := uint64(-318 - firstIndex + 1) // of 1 ms, a classic bound
+	raw := func(sumHi, sumLo uint64, classic map[int]uint64, sketch ...uint64) string {
+		return string(rawHistogram(sumHi, sumLo, classic, sketch...))
+	}
+	return map[string]string{
+		"a histogram of 3 fields":        strings.Replace(h, "\x94", "\x93", 1),
+		"16 classic buckets":             strings.Replace(h, "\xdc\x00\x11", "\xdc\x00\x10", 1),
+		"18 classic buckets":             strings.Replace(h, "\xdc\x00\x11", "\xdc\x00\x12", 1),
+		"a histogram of nothing":         raw(0, 0, nil),
+		"a histogram of no sketch":       raw(0, 5, map[int]uint64{0: 1}),
+		"a sketch without a last count":  raw(0, 5, map[int]uint64{0: 1}, five),
+		"an empty bucket of the sketch":  raw(0, 5, map[int]uint64{0: 1}, 0, 0, five-1, 1),
+		"a bucket that holds no latency": raw(0, 1+89_000, map[int]uint64{0: 2}, 2, 1, ninety-3, 1),
+		"a bucket behind the last":       raw(0, math.MaxInt64, map[int]uint64{16: 1}, 2018, 1),
+		"a gap behind the last":          raw(0, 5, map[int]uint64{0: 2}, five, 1, 2018, 1),
+		"a gap of 64 bits":               raw(0, 5, map[int]uint64{0: 1}, math.MaxUint64, 1),
+		"the sketch counts more":         raw(0, 10, map[int]uint64{0: 1}, five, 2),
+		"the sketch counts less":         raw(0, 5, map[int]uint64{0: 2}, five, 1),
+		"classic counts over 64 bits":    raw(0, 5, map[int]uint64{0: math.MaxUint64, 1: 2}, five, 1),
+		"the sketch over 64 bits":        raw(0, 5, map[int]uint64{0: 1}, 0, math.MaxUint64, five-1, 2),
+		"too many up to a bound":         raw(0, 3_000_000, map[int]uint64{3: 3}, millisecond, 1, 0, 2),
+		"another classic bucket":         raw(0, 5, map[int]uint64{1: 1}, five, 1),
+		"a sum that is too small":        raw(0, 4, map[int]uint64{0: 1}, five, 1),
+		"a sum that is too large":        raw(0, 6, map[int]uint64{0: 1}, five, 1),
+		"a sum of 128 bits":              raw(1, 5, map[int]uint64{0: 1}, five, 1),
 	}
 }
 
@@ -186,9 +221,8 @@ func TestDecodeRefuses(t *testing.T) {
 func TestDecodeKnowsHowABoundPartsABucket(t *testing.T) {
 	const bound = 1_000_000
 	in := histogramOf(bound, bound+1)
-	r := wire.NewReader(encoded(in))
-	if h := poh.DecodeHistogram(&r); r.Close() != nil || encoded(h) != encoded(in) {
-		t.Fatalf("refused: %v", r.Err())
+	if h, err := poh.DecodeHistogram(encoded(in)); err != nil || encoded(h) != encoded(in) {
+		t.Fatalf("refused: %v", err)
 	}
 	number, least, most := bucketOf(t, bound)
 	for _, tt := range []struct {
@@ -210,9 +244,8 @@ func TestDecodeKnowsHowABoundPartsABucket(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := rawHistogram(0, tt.sum, map[int]uint64{3: tt.below, 4: tt.above}, number, 3)
-			r := wire.NewReader(string(b))
-			if h := poh.DecodeHistogram(&r); (h != nil) != tt.ok || (r.Close() == nil) != tt.ok {
-				t.Errorf("accepted is %v, want %v: %v", h != nil, tt.ok, r.Err())
+			if h, err := poh.DecodeHistogram(string(b)); (h != nil) != tt.ok || (err == nil) != tt.ok {
+				t.Errorf("accepted is %v, want %v: %v", h != nil, tt.ok, err)
 			}
 		})
 	}
@@ -254,16 +287,12 @@ func TestHistogramDecodeThenEncode(t *testing.T) {
 			h.Merge(h)
 		}
 		in := encoded(h)
-		r := wire.NewReader(in)
-		again := poh.DecodeHistogram(&r)
-		if err := r.Close(); err != nil {
+		again, err := poh.DecodeHistogram(in)
+		if err != nil {
 			t.Fatalf("refused %x: %v", in, err)
 		}
 		if got := encoded(again); got != in || again.Count() != h.Count() || again.Sum() != h.Sum() {
 			t.Fatalf("read %x, written again as %x", in, got)
-		}
-		if (again == nil) != (h.Count() == 0) {
-			t.Fatal("an empty histogram is nil, and only that")
 		}
 	})
 }
@@ -280,7 +309,7 @@ func TestSizeBoundsTheLargestEncodings(t *testing.T) {
 		for range rapid.SampledFrom([]int{0, 40, 50}).Draw(t, "doublings") {
 			h.Merge(h)
 		}
-		raw := h.Append(nil)
+		raw := h.Encode(nil)
 		in := nodes(fields{
 			name: long, clock: uint64(events.MaxTime), gc: [2]uint64{math.MaxUint64, math.MaxUint64},
 			proofs: [4][]byte{raw, raw, raw, raw}, peers: wire.AppendUint(nil, events.MaxPeers),
@@ -307,7 +336,7 @@ func TestSizeLeavesRoomForWideGaps(t *testing.T) {
 	for range 55 {
 		h.Merge(h)
 	}
-	raw := h.Append(nil)
+	raw := h.Encode(nil)
 	list := make([][]byte, 100)
 	for i := range list {
 		list[i] = httpSeries("GET", "/", uint64(100+i), raw)

@@ -65,6 +65,32 @@ func drawEvent() *rapid.Generator[events.PoHEvent] {
 	})
 }
 
+// drawSum draws a valid poh.sum, of a few latencies.
+func drawSum() *rapid.Generator[events.PoHEvent] {
+	event, latencies := drawEvent(), rapid.SliceOfN(drawLatency(), 1, 8)
+	return rapid.Custom(func(t *rapid.T) events.PoHEvent {
+		e := event.Filter(func(e events.PoHEvent) bool { return e.Kind != events.KindPeers }).Draw(t, "like")
+		e.Kind, e.Of, e.Latency = events.KindSum, e.Kind, 0
+		h := histogramOf(latencies.Draw(t, "latencies")...)
+		e.Count, e.Latencies = h.Count(), encoded(h)
+		switch e.Of {
+		case events.KindGC:
+			e.Latencies = ""
+		case events.KindIssued, events.KindVerified:
+			switch rapid.IntRange(0, 2).Draw(t, "form") {
+			case 0:
+				e.Latencies = ""
+			case 1:
+				e.Result = 0
+			}
+		}
+		if err := e.Validate(); err != nil {
+			t.Fatalf("the generator made an invalid event: %v", err)
+		}
+		return e
+	})
+}
+
 // apply folds an event that must be accepted.
 func apply(t interface {
 	Helper()
@@ -100,11 +126,12 @@ func histogramOf(latencies ...int64) *poh.Histogram {
 }
 
 // encoded returns a histogram's encoding.
-func encoded(h *poh.Histogram) string { return string(h.Append(nil)) }
+func encoded(h *poh.Histogram) string { return string(h.Encode(nil)) }
 
 // totals is what Totals says, in a form to compare.
 type totals struct {
-	Proofs     [4]string
+	Proofs     [6]string // latencies of issued and verified: of success, of failure, and without a result
+	Counts     [4]uint64 // issued, issued in vain, verified, verified in vain
 	Minor      uint64
 	Major      uint64
 	HTTP       map[poh.HTTPSeries]string
@@ -116,9 +143,13 @@ type totals struct {
 
 func totalsOf(t *poh.Totals) totals {
 	v := totals{
-		Proofs: [4]string{
-			encoded(t.Issued(events.Success)), encoded(t.Issued(events.Failure)),
-			encoded(t.Verified(events.Success)), encoded(t.Verified(events.Failure)),
+		Proofs: [6]string{
+			encoded(t.Issued(events.Success)), encoded(t.Issued(events.Failure)), encoded(t.Issued(0)),
+			encoded(t.Verified(events.Success)), encoded(t.Verified(events.Failure)), encoded(t.Verified(0)),
+		},
+		Counts: [4]uint64{
+			t.IssuedCount(events.Success), t.IssuedCount(events.Failure),
+			t.VerifiedCount(events.Success), t.VerifiedCount(events.Failure),
 		},
 		Minor: t.GC(events.MinorGC), Major: t.GC(events.MajorGC),
 		HTTP: map[poh.HTTPSeries]string{}, GRPC: map[poh.GRPCSeries]string{},

@@ -11,7 +11,8 @@ import (
 // exact, and the order of observations and merges does not matter.
 //
 // The zero Histogram is empty and ready for use; a nil one is empty too, for reading and for merging from.
-// Counts have 64 bits, which no log is long enough to fill.
+// Counts have 64 bits, which no log is long enough to fill; merging what only made-up ones could come to stays at the
+// largest count, and at the largest sum.
 type Histogram struct {
 	count   uint64
 	sum     Sum
@@ -46,7 +47,11 @@ func (h *Histogram) Observe(ns int64) {
 func (h *Histogram) observe(ns int64, number, place int) {
 	h.count++
 	h.sum = h.sum.Add(Sum{Lo: uint64(ns)})
-	h.classic[classicOf(ns)]++
+	classic := int(firstClassics[number]) // of two that a bucket of the sketch may lie in
+	if classic < len(classicBounds) && ns > classicBounds[classic] {
+		classic++
+	}
+	h.classic[classic]++
 	h.sketch = h.sketch.add(number, place)
 }
 
@@ -63,15 +68,26 @@ func classicOf(ns int64) int {
 	return low
 }
 
+// firstClassics are the classic buckets of the least latencies of the sketch's buckets, by number.
+var firstClassics = func() (t [numbers]uint8) {
+	for number := range t {
+		t[number] = uint8(classicOf(leastOf(number)))
+	}
+	return t
+}()
+
+// Reset empties the histogram. It keeps its memory, so that what it observes next allocates less.
+func (h *Histogram) Reset() { *h = Histogram{sketch: h.sketch[:0]} }
+
 // Merge adds what o has observed to h. It leaves o as it is and keeps nothing of its memory.
 func (h *Histogram) Merge(o *Histogram) {
 	if o == nil {
 		return
 	}
-	h.count += o.count
+	h.count = addCapped(h.count, o.count)
 	h.sum = h.sum.Add(o.sum)
 	for i, n := range o.classic {
-		h.classic[i] += n
+		h.classic[i] = addCapped(h.classic[i], n)
 	}
 	h.sketch = h.sketch.merge(o.sketch)
 }

@@ -2,17 +2,20 @@ package poh
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/city-chain/holdfast/pkg/wire"
 )
 
-// Append appends the histogram to b. An empty one is nil; another is
+// Encode appends the histogram to b in its canonical form, which a poh.sum carries and the stored state has. An empty one is nil;
+// another is
 //
 //	[sum's high 64 bits, its low 64 bits, [classic count, …], [gap, count, gap, count, …]]
 //
 // with a gap being how many numbers of buckets lie between one of the sketch and the one before it. What
-// follows from these is not written. Equal histograms have equal encodings.
-func (h *Histogram) Append(b []byte) []byte {
+// follows from these is not written. Equal histograms have equal encodings. It takes up to events.MaxLatencies bytes if it
+// counts up to events.MaxCount latencies, and no more otherwise.
+func (h *Histogram) Encode(b []byte) []byte {
 	if h.Count() == 0 {
 		return wire.AppendNil(b)
 	}
@@ -35,17 +38,40 @@ func (h *Histogram) Append(b []byte) []byte {
 
 const histogramFields = 4
 
-// DecodeHistogram reads what Append writes, and nothing that no latencies lead to: the counts and the sum
-// must agree with one another. An empty histogram is nil; so is the result of a failure, which the reader
-// keeps.
-func DecodeHistogram(r *wire.Reader) *Histogram {
+// DecodeHistogram reads what Encode writes, and nothing that no latencies lead to: the counts and the sum must agree with one
+// another. The error wraps wire.ErrMalformed.
+func DecodeHistogram(s string) (*Histogram, error) {
+	h := &Histogram{}
+	r := wire.NewReader(s)
+	h.read(&r)
+	if err := r.Close(); err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// readHistogram reads what Encode writes. An empty histogram is nil; so is the result of a failure, which the reader keeps.
+func readHistogram(r *wire.Reader) *Histogram {
 	if r.Nil() {
 		return nil
+	}
+	h := &Histogram{}
+	if h.read(r); r.Err() != nil {
+		return nil
+	}
+	return h
+}
+
+// read makes h, which is empty, what Encode has written, using its memory. After a failure, which the reader keeps, it is of no
+// use until it is emptied.
+func (h *Histogram) read(r *wire.Reader) {
+	if r.Nil() {
+		return
 	}
 	if n := r.Array(); n != histogramFields {
 		r.Fail("a histogram of %d fields; it has %d", n, histogramFields)
 	}
-	h := &Histogram{sum: Sum{Hi: r.Uint(), Lo: r.Uint()}}
+	h.sum = Sum{Hi: r.Uint(), Lo: r.Uint()}
 	if n := r.Array(); n != len(h.classic) {
 		r.Fail("%d classic buckets; there are %d", n, len(h.classic))
 	}
@@ -56,37 +82,33 @@ func DecodeHistogram(r *wire.Reader) *Histogram {
 			r.Fail("a count over 64 bits")
 		}
 	}
-	h.sketch = readSketch(r)
+	h.sketch = h.sketch.read(r)
 	if r.Err() == nil {
 		h.check(r)
 	}
-	if r.Err() != nil {
-		return nil
-	}
-	return h
 }
 
-// readSketch reads a sketch that is not empty.
-func readSketch(r *wire.Reader) sketch {
+// read reads a sketch that is not empty, into the memory of s.
+func (s sketch) read(r *wire.Reader) sketch {
 	n := r.Array()
 	if n == 0 || n%2 != 0 || n > 2*numbers {
 		r.Fail("a sketch of %d elements; it has 2 for each of 1 to %d buckets", n, numbers)
-		return nil
+		return s[:0]
 	}
-	s := make(sketch, 0, n/2)
+	s = slices.Grow(s[:0], n/2)
 	next := 0
 	for range n / 2 {
 		number := next + int(r.UintMax(numbers))
 		count := r.Uint()
 		switch {
 		case r.Err() != nil:
-			return nil
+			return s[:0]
 		case number >= numbers || leastOf(number) > mosts[number]:
 			r.Fail("no latency lies in the sketch's bucket %d", number)
-			return nil
+			return s[:0]
 		case count == 0:
 			r.Fail("the sketch's bucket %d is empty", number)
-			return nil
+			return s[:0]
 		}
 		s = append(s, bucket{uint16(number), count})
 		next = number + 1

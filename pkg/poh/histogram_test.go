@@ -372,3 +372,12 @@ func ExampleHistogram() {
 	fmt.Println(h.Count(), h.Sum().Big(), p99)
 	// Output: 1000 500500000000 989286031
 }
+
+// What docs/producers.md shows.
+func ExampleHistogram_Encode() {
+	var h poh.Histogram
+	h.Observe(2_000_000)
+	h.Observe(4_000_000)
+	fmt.Printf("%x", h.Encode(nil))
+	// Output: 9400ce005b8d80dc0011000000000101000000000000000000000094cd029f011f01
+}

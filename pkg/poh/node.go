@@ -27,11 +27,35 @@ func (n *Node) Last() events.Time { return n.last }
 //
 // The histograms that it gives out may be nil, which is an empty one, and must not be changed.
 type Activity struct {
-	issued   [2]*Histogram // by result, success first; nil while empty, and so the next
-	verified [2]*Histogram
+	issued   proofs
+	verified proofs
 	gc       [2]uint64 // by type, minor first
 	http     table[HTTPSeries, *Histogram]
 	grpc     table[GRPCSeries, *Histogram]
+}
+
+// proofs is what is known of the proofs that were issued, or verified, by result. Number 0 is that of latencies that came
+// without a result.
+type proofs struct {
+	latencies [events.Failure + 1]*Histogram // nil while empty
+	counted   [events.Failure + 1]uint64     // those that came without a latency; never any without a result
+}
+
+// hasApart tells whether anything came without a latency, or without a result.
+func (p *proofs) hasApart() bool {
+	return p.latencies[0] != nil || p.counted != [len(p.counted)]uint64{}
+}
+
+// count returns how many proofs there were with a result.
+func (p *proofs) count(r events.Result) uint64 {
+	return addCapped(p.latencies[r].Count(), p.counted[r])
+}
+
+func (p *proofs) merge(o *proofs) {
+	for r := range p.latencies {
+		mergeInto(&p.latencies[r], o.latencies[r])
+		p.counted[r] = addCapped(p.counted[r], o.counted[r])
+	}
 }
 
 // HTTPSeries names the HTTP requests that are counted together.
@@ -47,11 +71,19 @@ type GRPCSeries struct {
 	Code   uint16 // 0 to 16; events.GRPCCode names it
 }
 
-// Issued returns the latencies of the proofs issued with a result, events.Success or events.Failure.
-func (a *Activity) Issued(r events.Result) *Histogram { return a.issued[r-1] }
+// Issued returns the latencies of the proofs issued with a result, events.Success or events.Failure, as far as they are known;
+// of 0, those that were reported without saying of which result they are.
+func (a *Activity) Issued(r events.Result) *Histogram { return a.issued.latencies[r] }
 
-// Verified returns the latencies of the proofs verified with a result, events.Success or events.Failure.
-func (a *Activity) Verified(r events.Result) *Histogram { return a.verified[r-1] }
+// Verified returns the latencies of the proofs verified with a result, as Issued does.
+func (a *Activity) Verified(r events.Result) *Histogram { return a.verified.latencies[r] }
+
+// IssuedCount returns the number of proofs issued with a result, events.Success or events.Failure, whether their latencies
+// are known or not.
+func (a *Activity) IssuedCount(r events.Result) uint64 { return a.issued.count(r) }
+
+// VerifiedCount returns the number of proofs verified with a result, as IssuedCount does.
+func (a *Activity) VerifiedCount(r events.Result) uint64 { return a.verified.count(r) }
 
 // GC returns the number of garbage collections of a type, events.MinorGC or events.MajorGC.
 func (a *Activity) GC(t events.GC) uint64 { return a.gc[t-1] }
@@ -62,13 +94,13 @@ func (a *Activity) HTTP() iter.Seq2[HTTPSeries, *Histogram] { return a.http.all(
 // GRPC returns the latencies of the gRPC calls of every series, sorted by method and code.
 func (a *Activity) GRPC() iter.Seq2[GRPCSeries, *Histogram] { return a.grpc.all() }
 
-// find returns the histogram that an event with a latency is counted in, nil if there is none yet.
+// find returns the histogram that an event with a latency, or a sum of such, is counted in, nil if there is none yet.
 func (a *Activity) find(e *events.PoHEvent) (h *Histogram) {
-	switch e.Kind {
+	switch kindOf(e) {
 	case events.KindIssued:
-		h = a.issued[e.Result-1]
+		h = a.issued.latencies[e.Result]
 	case events.KindVerified:
-		h = a.verified[e.Result-1]
+		h = a.verified.latencies[e.Result]
 	case events.KindHTTP:
 		h, _ = a.http.get(HTTPSeries{e.Method, e.Route, e.Status})
 	case events.KindGRPC:
@@ -79,17 +111,28 @@ func (a *Activity) find(e *events.PoHEvent) (h *Histogram) {
 
 // put makes h the histogram that find will return for such events. It copies their texts.
 func (a *Activity) put(e *events.PoHEvent, h *Histogram) {
-	switch e.Kind {
+	switch kindOf(e) {
 	case events.KindIssued:
-		a.issued[e.Result-1] = h
+		a.issued.latencies[e.Result] = h
 	case events.KindVerified:
-		a.verified[e.Result-1] = h
+		a.verified.latencies[e.Result] = h
 	case events.KindHTTP:
 		a.http.put(HTTPSeries{strings.Clone(e.Method), strings.Clone(e.Route), e.Status}, h)
 	case events.KindGRPC:
 		a.grpc.put(GRPCSeries{strings.Clone(e.Method), e.Status}, h)
 	}
 }
+
+// counter returns what a sum of proofs without latencies is counted in.
+func (a *Activity) counter(e *events.PoHEvent) *uint64 {
+	if e.Of == events.KindIssued {
+		return &a.issued.counted[e.Result]
+	}
+	return &a.verified.counted[e.Result]
+}
+
+// hasApart tells whether anything is known of proofs that is not of a result and its latency together.
+func (a *Activity) hasApart() bool { return a.issued.hasApart() || a.verified.hasApart() }
 
 // follows tells whether an event's series comes after all that are there, of its kind.
 func (a *Activity) follows(e *events.PoHEvent) bool {
@@ -101,10 +144,10 @@ func (a *Activity) follows(e *events.PoHEvent) bool {
 
 // merge adds what b did to a.
 func (a *Activity) merge(b *Activity) {
-	for i := range a.issued {
-		mergeInto(&a.issued[i], b.issued[i])
-		mergeInto(&a.verified[i], b.verified[i])
-		a.gc[i] += b.gc[i]
+	a.issued.merge(&b.issued)
+	a.verified.merge(&b.verified)
+	for i := range a.gc {
+		a.gc[i] = addCapped(a.gc[i], b.gc[i])
 	}
 	mergeSeries(&a.http, &b.http)
 	mergeSeries(&a.grpc, &b.grpc)

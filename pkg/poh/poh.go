@@ -12,6 +12,7 @@ package poh
 
 import (
 	"iter"
+	"math"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -23,6 +24,8 @@ type Nodes struct {
 	byName table[nodeName, *Node]
 	series int // nodes, HTTP series and gRPC series
 	size   int // an upper bound of the encoded size, in bytes
+
+	sum Histogram // reused: the latencies of the poh.sum that is being folded
 }
 
 // NewNodes returns an empty fold under a valid policy.
@@ -30,74 +33,107 @@ func NewNodes(p Policy) *Nodes {
 	return &Nodes{policy: p, size: nodesSize}
 }
 
-// Apply folds a valid event whose node belongs here. An error is a *events.Refusal, TooManySeries or
-// SlotFull, and then the event has changed nothing. What a full slot knows already goes on being counted:
-// only a new node, a new series, or a latency unlike any before it in its series needs room. The event's
-// texts are copied where they are kept. at.Clock lies in 0 to events.MaxTime.
+// Apply folds a valid event whose node belongs here. An error is a *events.Refusal, and then the event has changed
+// nothing. It is TooManySeries or SlotFull for want of room; what a full slot knows already goes on being counted:
+// only a new node, a new series, or a latency unlike any before it in its series needs room. It is InvalidValue where
+// a counter would exceed 64 bits. A poh.sum is folded as its events would be one by one, or refused whole; its latencies
+// are refused as CheckSum says. The event's texts are copied where they are kept. at.Clock lies in 0 to events.MaxTime.
 func (ns *Nodes) Apply(e *events.PoHEvent, at events.Position) error {
-	var series, size int
-	node, known := ns.byName.get(nodeName(e.Node))
-	if !known {
-		node = &Node{}
-		series, size = 1, nodeSize(e.Node)
+	if e.Kind == events.KindSum {
+		return ns.applySum(e, at)
 	}
-	var h *Histogram
-	var number, place int
+	g := ns.find(e)
 	timed := e.Kind != events.KindGC && e.Kind != events.KindPeers
+	var number, place int
 	if timed {
-		if h = node.find(e); h == nil {
-			h = &Histogram{}
-			size += histogramSize
-			if n := seriesSize(e); n > 0 {
-				series, size = series+1, size+n
-			}
-		}
+		g.open(e)
 		number = numberOf(e.Latency)
 		var found bool
-		if place, found = h.sketch.search(number); !found {
-			size += bucketSize
+		if place, found = g.latencies.sketch.search(number); !found {
+			g.size += bucketSize
 		}
 	}
-	if err := ns.admit(e, series, size); err != nil {
+	if err := ns.admit(e, &g); err != nil {
 		return err
 	}
 	switch {
 	case timed:
-		if h.count == 0 {
-			node.put(e, h)
+		if g.latencies.count == math.MaxUint64 {
+			return refuseCount(e)
 		}
-		h.observe(e.Latency, number, place)
+		if g.latencies.count == 0 {
+			g.node.put(e, g.latencies)
+		}
+		g.latencies.observe(e.Latency, number, place)
 	case e.Kind == events.KindGC:
-		node.gc[e.GC-1]++
+		if g.node.gc[e.GC-1] == math.MaxUint64 {
+			return refuseCount(e)
+		}
+		g.node.gc[e.GC-1]++
 	case e.Kind == events.KindPeers:
-		node.peers, node.reported = e.Peers, true
+		g.node.peers, g.node.reported = e.Peers, true
 	}
-	node.last = at.Clock
-	if !known {
-		ns.byName.put(nodeName(e.Node).clone(), node)
-	}
-	ns.series += series
-	ns.size += size
+	ns.grow(e, &g, at)
 	return nil
 }
 
-// admit refuses an event that would grow the state by so many series and bytes, beyond what the policy
-// permits. The state itself never is, so an event that needs no room is always admitted.
-func (ns *Nodes) admit(e *events.PoHEvent, series, size int) error {
+// growth is what an event adds to, and what room it needs.
+type growth struct {
+	node      *Node
+	known     bool       // whether the node was there before
+	latencies *Histogram // where the event's latencies go; nil: it has none
+	series    int
+	size      int
+}
+
+// find returns the growth of an event but for what it counts.
+func (ns *Nodes) find(e *events.PoHEvent) (g growth) {
+	if g.node, g.known = ns.byName.get(nodeName(e.Node)); !g.known {
+		g.node = &Node{}
+		g.series, g.size = 1, nodeSize(e.Node)
+	}
+	return g
+}
+
+// open finds the histogram of an event that has latencies, or makes one.
+func (g *growth) open(e *events.PoHEvent) {
+	if g.latencies = g.node.find(e); g.latencies != nil {
+		return
+	}
+	g.latencies = &Histogram{}
+	g.size += histogramSize
+	if n := seriesSize(e); n > 0 {
+		g.series, g.size = g.series+1, g.size+n
+	}
+}
+
+// grow takes up the growth of an event that was folded.
+func (ns *Nodes) grow(e *events.PoHEvent, g *growth, at events.Position) {
+	g.node.last = at.Clock
+	if !g.known {
+		ns.byName.put(nodeName(e.Node).clone(), g.node)
+	}
+	ns.series += g.series
+	ns.size += g.size
+}
+
+// admit refuses an event that would grow the state beyond what the policy permits. The state itself never is, so an event
+// that needs no room is always admitted.
+func (ns *Nodes) admit(e *events.PoHEvent, g *growth) error {
 	switch {
-	case ns.series+series > ns.policy.MaxSeries:
+	case ns.series+g.series > ns.policy.MaxSeries:
 		return events.Refuse(events.TooManySeries, newest(e),
 			"the slot has %d nodes and series of requests, and the policy permits %d; report routes as patterns, not as paths", ns.series, ns.policy.MaxSeries)
-	case ns.size+size > ns.policy.SlotBytes:
+	case ns.size+g.size > ns.policy.SlotBytes:
 		return events.Refuse(events.SlotFull, newest(e),
-			"the slot counts %d bytes, this would add %d, and the policy permits %d; report fewer nodes or series", ns.size, size, ns.policy.SlotBytes)
+			"the slot counts %d bytes, this would add %d, and the policy permits %d; report fewer nodes or series", ns.size, g.size, ns.policy.SlotBytes)
 	}
 	return nil
 }
 
 // newest is the field of an event that makes its series, as a refusal names it.
 func newest(e *events.PoHEvent) string {
-	switch e.Kind {
+	switch kindOf(e) {
 	case events.KindHTTP:
 		return "route"
 	case events.KindGRPC:

@@ -124,7 +124,7 @@ func TestWalksCanStop(t *testing.T) {
 // whatever order slots are added up: the totals are the same.
 func TestTotalsDoNotDependOnPartition(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		all := rapid.SliceOfN(drawEvent(), 0, 60).Draw(t, "events")
+		all := rapid.SliceOfN(rapid.OneOf(drawEvent(), drawSum()), 0, 60).Draw(t, "events")
 		one := poh.NewNodes(wide)
 		slots := make([]*poh.Nodes, rapid.IntRange(1, 4).Draw(t, "slots"))
 		for i := range slots {
@@ -170,35 +170,54 @@ func TestTotalsDoNotDependOnPartition(t *testing.T) {
 // checkTotals compares totals with those that follow from the events by the plainest reading of them.
 func checkTotals(t *rapid.T, all []events.PoHEvent, got totals) {
 	want := totals{HTTP: map[poh.HTTPSeries]string{}, GRPC: map[poh.GRPCSeries]string{}}
-	latencies := map[any][]int64{}
+	latencies := map[any]*poh.Histogram{}
 	names, peers := map[string]bool{}, map[string]uint64{}
 	for _, e := range all {
 		names[e.Node] = true
-		switch e.Kind {
-		case events.KindIssued:
-			latencies[int(e.Result)-1] = append(latencies[int(e.Result)-1], e.Latency)
-		case events.KindVerified:
-			latencies[int(e.Result)+1] = append(latencies[int(e.Result)+1], e.Latency)
+		kind, count, h := e.Kind, uint64(1), histogramOf(e.Latency)
+		if kind == events.KindSum {
+			kind, count, h = e.Of, e.Count, &poh.Histogram{}
+			if e.Latencies != "" {
+				var err error
+				if h, err = poh.DecodeHistogram(e.Latencies); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		into := func(key any) *poh.Histogram {
+			if latencies[key] == nil {
+				latencies[key] = &poh.Histogram{}
+			}
+			latencies[key].Merge(h)
+			return latencies[key]
+		}
+		switch kind {
+		case events.KindIssued, events.KindVerified:
+			verified := int(kind - events.KindIssued)
+			want.Proofs[3*verified+(int(e.Result)+2)%3] = encoded(into([2]int{verified, int(e.Result)}))
+			if e.Result != 0 {
+				want.Counts[2*verified+int(e.Result)-1] += count
+			}
 		case events.KindGC:
 			if e.GC == events.MinorGC {
-				want.Minor++
+				want.Minor += count
 			} else {
-				want.Major++
+				want.Major += count
 			}
 		case events.KindPeers:
 			peers[e.Node] = e.Peers
 		case events.KindHTTP:
 			s := poh.HTTPSeries{Method: e.Method, Route: e.Route, Status: e.Status}
-			latencies[s] = append(latencies[s], e.Latency)
-			want.HTTP[s] = encoded(histogramOf(latencies[s]...))
+			want.HTTP[s] = encoded(into(s))
 		case events.KindGRPC:
 			s := poh.GRPCSeries{Method: e.Method, Code: e.Status}
-			latencies[s] = append(latencies[s], e.Latency)
-			want.GRPC[s] = encoded(histogramOf(latencies[s]...))
+			want.GRPC[s] = encoded(into(s))
 		}
 	}
-	for i := range want.Proofs {
-		want.Proofs[i] = encoded(histogramOf(latencies[i]...))
+	for i, h := range want.Proofs {
+		if h == "" {
+			want.Proofs[i] = encoded(nil)
+		}
 	}
 	want.Nodes, want.PeersKnown = len(names), len(peers)
 	for _, n := range peers {
@@ -269,6 +288,13 @@ func TestCaps(t *testing.T) {
 		{"a new bucket that fits", poh.Policy{MaxSeries: 9, SlotBytes: full.Size() + 10}, http("a", "/", 2e6), 0, ""},
 		{"a new series in a full slot", poh.Policy{MaxSeries: 9, SlotBytes: full.Size()}, http("a", "/y", 1e6), events.SlotFull, "route"},
 		{"a new node in a full slot", poh.Policy{MaxSeries: 9, SlotBytes: full.Size()}, events.PoHEvent{Kind: events.KindPeers, Node: "b"}, events.SlotFull, "node"},
+		{"a count of proofs in a full slot", poh.Policy{MaxSeries: 3, SlotBytes: full.Size()}, events.PoHEvent{Kind: events.KindSum, Of: events.KindIssued, Node: "a", Result: events.Success, Count: 5}, events.SlotFull, "node"},
+		{"a count of proofs that fits", poh.Policy{MaxSeries: 3, SlotBytes: full.Size() + 39}, events.PoHEvent{Kind: events.KindSum, Of: events.KindIssued, Node: "a", Result: events.Success, Count: 5}, 0, ""},
+		{"a sum of known latencies in a full slot", poh.Policy{MaxSeries: 3, SlotBytes: full.Size()}, sum(http("a", "/", 0), 1e6, 1e6, 1e6), 0, ""},
+		{"a sum with one new bucket of two", poh.Policy{MaxSeries: 3, SlotBytes: full.Size() + 9}, sum(http("a", "/", 0), 1e6, 2e6), events.SlotFull, "route"},
+		{"a sum with one new bucket of two that fits", poh.Policy{MaxSeries: 3, SlotBytes: full.Size() + 10}, sum(http("a", "/", 0), 1e6, 2e6), 0, ""},
+		{"a sum of a new series", poh.Policy{MaxSeries: 3, SlotBytes: 1e6}, sum(http("a", "/y", 0), 1e6), events.TooManySeries, "route"},
+		{"a sum of a new node", poh.Policy{MaxSeries: 3, SlotBytes: 1e6}, events.PoHEvent{Kind: events.KindSum, Of: events.KindGC, Node: "b", GC: events.MinorGC, Count: 2}, events.TooManySeries, "node"},
 		{"first proofs in a full slot", poh.Policy{MaxSeries: 9, SlotBytes: full.Size()}, events.PoHEvent{Kind: events.KindVerified, Node: "a", Result: events.Success}, events.SlotFull, "node"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -305,7 +331,7 @@ func TestStateStaysWithinThePolicy(t *testing.T) {
 			t.Fatalf("an empty slot counts %d bytes", ns.Size())
 		}
 		before := string(ns.Append(nil))
-		for i, e := range rapid.SliceOfN(drawEvent(), 1, 40).Draw(t, "events") {
+		for i, e := range rapid.SliceOfN(rapid.OneOf(drawEvent(), drawSum()), 1, 40).Draw(t, "events") {
 			err := ns.Apply(&e, events.Position{Clock: events.Time(i)})
 			after := string(ns.Append(nil))
 			if err != nil && after != before {

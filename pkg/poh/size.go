@@ -18,6 +18,9 @@ const (
 	// least 257.
 	histogramSize = 1 + 2*maxUint + maxHeader + classicBuckets*maxUint + maxHeader + 2*numbers/257
 	bucketSize    = 1 + maxUint
+
+	// What came apart of a node's proofs, without what is in its histograms: 2 of them, of a nil each, and 4 counts.
+	apartSize = 1 + 2 + 4*maxUint
 )
 
 // nodeSize bounds a node without what is in its histograms and series.
@@ -31,7 +34,7 @@ func nodeSize(name string) int {
 
 // seriesSize bounds the part of an event's series that is not its histogram; 0 if the event makes none.
 func seriesSize(e *events.PoHEvent) int {
-	switch e.Kind {
+	switch kindOf(e) {
 	case events.KindHTTP:
 		const status = 3
 		return 1 + maxText + len(e.Method) + maxText + len(e.Route) + status

@@ -3,6 +3,7 @@ package poh
 import (
 	"math"
 	"math/big"
+	"math/bits"
 	"slices"
 )
 
@@ -50,16 +51,39 @@ var mosts = func() (t [numbers]int64) {
 
 // numberOf returns the number of the bucket of a latency of ns ≥ 0.
 func numberOf(ns int64) int {
-	// A binary search without a branch on what it compares, as latencies do not let branches be predicted: the
-	// sign of a difference, spread over all bits, says whether to go on in the upper half.
-	number := 0
-	for n := numbers; n > 1; {
-		half := n / 2
-		n -= half
-		number += half & int((mosts[number+half-1]-ns)>>63)
-	}
-	return number
+	number := int(firstNumbers[sliceOf(ns)])
+	return number + int(uint64(mosts[number]-ns)>>63) // one more if ns is over the bucket's most, without a branch that could not be predicted
 }
+
+// Latencies are cut into slices that are found without searching: each under 128 ns is one, and 64 are to each doubling from there on. A slice is
+// at most 1/64 wide, which is narrower than a bucket, so it lies in one bucket or in two that follow one another.
+const (
+	perSlicing = 64
+	slicings   = 58 // up to 2⁶³−1 ns
+)
+
+// sliceOf returns the slice of a latency of ns ≥ 0.
+func sliceOf(ns int64) int {
+	shift := max(bits.Len64(uint64(ns)), 7) - 7
+	return shift*perSlicing + int(ns>>shift)
+}
+
+// firstNumbers are the numbers of the buckets of the slices' least latencies.
+var firstNumbers = func() (t [slicings * perSlicing]uint16) {
+	number := 0
+	for slice := range t {
+		least := int64(slice)
+		if slice >= 2*perSlicing {
+			shift := slice/perSlicing - 1
+			least = int64(slice-shift*perSlicing) << shift
+		}
+		for mosts[number] < least {
+			number++
+		}
+		t[slice] = uint16(number)
+	}
+	return t
+}()
 
 // leastOf returns the smallest latency of a bucket.
 func leastOf(number int) int64 {
@@ -79,12 +103,21 @@ type bucket struct {
 
 // search returns the place of a bucket, or where it would be inserted.
 func (s sketch) search(number int) (place int, found bool) {
-	for n := len(s); n > 0; { // as numberOf does
-		half := (n + 1) / 2
-		n -= half
-		place += half & int((int64(s[place+half-1].number)-int64(number))>>63)
+	if len(s) == 0 || number > int(s[len(s)-1].number) {
+		return len(s), false
 	}
-	return place, place < len(s) && int(s[place].number) == number
+	// Numbers grow by 1 at least from place to place. So the place is at most the distance from the first number, and at least the
+	// last place less the distance from its number: where a sketch has no gaps, as a busy one hardly does, it is both.
+	place = max(len(s)-1-int(s[len(s)-1].number)+number, 0)
+	for beyond := max(min(number-int(s[0].number), len(s)-1), 0); place < beyond; {
+		middle := (place + beyond) / 2
+		if int(s[middle].number) < number {
+			place = middle + 1
+		} else {
+			beyond = middle
+		}
+	}
+	return place, int(s[place].number) == number
 }
 
 // add adds one to a bucket whose place search has found.
@@ -96,18 +129,24 @@ func (s sketch) add(number, place int) sketch {
 	return slices.Insert(s, place, bucket{uint16(number), 1})
 }
 
-// merge returns s with the counts of t added. It writes into the memory of s.
-func (s sketch) merge(t sketch) sketch {
-	i, fresh := 0, 0
+// fresh returns how many buckets t has that s has not.
+func (s sketch) fresh(t sketch) (n int) {
+	i := 0
 	for _, b := range t {
 		for i < len(s) && s[i].number < b.number {
 			i++
 		}
 		if i == len(s) || s[i].number != b.number {
-			fresh++
+			n++
 		}
 	}
-	i = len(s) - 1
+	return n
+}
+
+// merge returns s with the counts of t added. It writes into the memory of s.
+func (s sketch) merge(t sketch) sketch {
+	fresh := s.fresh(t)
+	i := len(s) - 1
 	s = slices.Grow(s, fresh)[:len(s)+fresh]
 	for j, to := len(t)-1, len(s)-1; j >= 0; to-- { // from the back, so that nothing is overwritten unread
 		switch {
@@ -115,7 +154,7 @@ func (s sketch) merge(t sketch) sketch {
 			s[to] = s[i]
 			i--
 		case i >= 0 && s[i].number == t[j].number:
-			s[to] = bucket{t[j].number, s[i].count + t[j].count}
+			s[to] = bucket{t[j].number, addCapped(s[i].count, t[j].count)}
 			i, j = i-1, j-1
 		default:
 			s[to] = t[j]

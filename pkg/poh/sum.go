@@ -6,14 +6,20 @@ import (
 )
 
 // Sum is an exact sum: an integer of 128 bits, Hi·2⁶⁴ + Lo. The zero value is 0. Summands are under 2⁶³, so
-// sums of fewer than 2⁶⁵ of them do not overflow.
+// sums of up to 2⁶⁵ of them are exact.
 type Sum struct{ Hi, Lo uint64 }
 
-// Add returns s + v.
+// Add returns s + v, or the largest sum, 2¹²⁸−1, if that is larger.
 func (s Sum) Add(v Sum) Sum {
 	lo, carry := bits.Add64(s.Lo, v.Lo, 0)
-	hi, _ := bits.Add64(s.Hi, v.Hi, carry)
-	return Sum{hi, lo}
+	hi, over := bits.Add64(s.Hi, v.Hi, carry)
+	return Sum{hi | -over, lo | -over}
+}
+
+// addCapped returns a + b, or the largest count, 2⁶⁴−1, if that is larger.
+func addCapped(a, b uint64) uint64 {
+	n, over := bits.Add64(a, b, 0)
+	return n | -over
 }
 
 // Cmp returns -1, 0 or 1 as s is less than, equal to or greater than v.

@@ -74,7 +74,7 @@ func AppendString(b []byte, s string) []byte {
 }
 
 // AppendBytes appends p as a byte string. It panics if p is longer than 2³²−1 bytes.
-func AppendBytes(b, p []byte) []byte {
+func AppendBytes[B []byte | string](b []byte, p B) []byte {
 	switch n := length(len(p)); {
 	case n <= math.MaxUint8:
 		b = append(b, codeBin8, byte(n))

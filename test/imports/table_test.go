@@ -49,6 +49,7 @@ var table = []row{
 	{path: "jetstream", rule: "the streams and buckets know neither the fold nor our services", never: []string{"internal", "pkg/score"}},
 
 	{path: "internal/ingest", rule: "services never import one another", never: except(services, "internal/ingest")},
+	{path: "internal/ingest/producers", rule: "who sends, and how much, knows nothing else of ours", ours: none, never: slices.Concat(nats, logging)},
 	{path: "internal/aggregate", rule: "services never import one another", never: except(services, "internal/aggregate")},
 	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
 	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
@@ -56,6 +57,7 @@ var table = []row{
 	{path: "internal/partition", rule: "what services share never imports them", never: services},
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
 	{path: "internal/rejected", rule: "what is below a command never imports the services", never: services},
+	{path: "internal/generate", rule: "what makes events, and knows what they come to, knows neither the fold nor the services", never: append([]string{"pkg/score", "pkg/poh", "internal/state"}, services...)},
 	{path: "internal/bench", rule: "what services share never imports them", never: services},
 	{path: "internal/push", rule: "what pushes knows nothing of ours", ours: none},
 	{path: "internal/service", rule: "what services share never imports them", never: services},

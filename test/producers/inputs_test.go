@@ -29,6 +29,9 @@ var instantTexts = []string{
 
 var latencyTexts = []string{"0", "0.002", "1.5", "2e-3", "0.0000000019", "9223372036.854775807"}
 
+// summed is two latencies summed up, of 2 and 4 ms, in base64.
+const summed = "lADOAFuNgNwAEQAAAAABAQAAAAAAAAAAAAAAlM0CnwEfAQ=="
+
 // openEvents are one or more of each kind, in the open form of texts and whole numbers.
 var openEvents = []string{
 	`{"token_id":"gold","holder_id":"alice","start":1767225600,"weight":"2.5"}`,
@@ -47,6 +50,11 @@ var openEvents = []string{
 	`{"kind":"http","node":"n1","method":"GET","route":"/proofs/{id}","status":200,"latency":"0.01"}`,
 	`{"kind":"grpc","node":"n1","method":"/poh.v1.PoH/Issue","code":"NotFound","latency":"0.02"}`,
 	`{"kind":"grpc","node":"n1","method":"/poh.v1.PoH/Issue","code":0,"latency":0}`,
+	`{"kind":"poh.sum","node":"n1","of":"poh.issued","result":"success","count":3}`,
+	`{"kind":"poh.sum","node":"n1","of":"poh.verified","count":2,"latencies":"` + summed + `"}`,
+	`{"kind":"poh.sum","node":"n1","of":"gc","type":"major","count":9007199254740991}`,
+	`{"kind":"poh.sum","node":"n1","of":"http","method":"GET","route":"/proofs/{id}","status":200,"count":2,"latencies":"` + summed + `"}`,
+	`{"kind":"poh.sum","node":"n1","of":"grpc","method":"/poh.v1.PoH/Issue","code":"OK","count":2,"latencies":"` + summed + `"}`,
 }
 
 // alike are other ways to write some of openEvents.

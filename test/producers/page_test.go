@@ -1,6 +1,7 @@
 package producers
 
 import (
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -96,7 +97,11 @@ func TestIDsOfThePage(t *testing.T) {
 // What the page shows byte by byte are test vectors.
 func TestBytesOfThePage(t *testing.T) {
 	v := makeVectors(t)
-	vectors := map[string]bool{v.Events[0].Msgpack: false, v.Envelopes[0].Msgpack: false}
+	latencies, err := base64.StdEncoding.DecodeString(summed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	vectors := map[string]bool{v.Events[0].Msgpack: false, v.Envelopes[0].Msgpack: false, hex.EncodeToString(latencies): false}
 	for _, block := range blocks(readPage(t), "") {
 		var all string
 		for line := range strings.Lines(block) {

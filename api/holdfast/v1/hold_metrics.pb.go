@@ -228,8 +228,8 @@ type StatsResponse struct {
 	ScoreExact string  `protobuf:"bytes,7,opt,name=score_exact,json=scoreExact,proto3" json:"score_exact,omitempty"`
 	Rate       float64 `protobuf:"fixed64,8,opt,name=rate,proto3" json:"rate,omitempty"`
 	RateExact  string  `protobuf:"bytes,9,opt,name=rate_exact,json=rateExact,proto3" json:"rate_exact,omitempty"`
-	// How many events were accepted, by kind: hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc.
-	// Each kind is there.
+	// How many events were accepted, by kind: hold, release, balance, poh.issued, poh.verified, gc, peers, http, grpc,
+	// poh.sum. Each kind is there.
 	Accepted map[string]uint64 `protobuf:"bytes,10,rep,name=accepted,proto3" json:"accepted,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
 	// How many events were refused when they were folded, by reason; a reason that never occurred is left out.
 	Refused map[string]uint64 `protobuf:"bytes,11,rep,name=refused,proto3" json:"refused,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"`
@@ -1764,7 +1764,7 @@ type PohStatsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// How many nodes have reported anything.
 	Nodes uint64 `protobuf:"varint,1,opt,name=nodes,proto3" json:"nodes,omitempty"`
-	// The time that issuing and verifying a proof took, of those that succeeded and those that failed.
+	// The time that issuing and verifying a proof took, of those that succeeded and those that failed, as far as it is known.
 	IssuedSuccess   *Latencies `protobuf:"bytes,2,opt,name=issued_success,json=issuedSuccess,proto3" json:"issued_success,omitempty"`
 	IssuedFailure   *Latencies `protobuf:"bytes,3,opt,name=issued_failure,json=issuedFailure,proto3" json:"issued_failure,omitempty"`
 	VerifiedSuccess *Latencies `protobuf:"bytes,4,opt,name=verified_success,json=verifiedSuccess,proto3" json:"verified_success,omitempty"`
@@ -1785,8 +1785,18 @@ type PohStatsResponse struct {
 	// How many series of gRPC calls were left out, and how many calls these have.
 	GrpcSeriesOmitted uint64 `protobuf:"varint,14,opt,name=grpc_series_omitted,json=grpcSeriesOmitted,proto3" json:"grpc_series_omitted,omitempty"`
 	GrpcCallsOmitted  uint64 `protobuf:"varint,15,opt,name=grpc_calls_omitted,json=grpcCallsOmitted,proto3" json:"grpc_calls_omitted,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How many proofs were issued and verified, those that succeeded and those that failed, whether the time that they took
+	// is known or not.
+	IssuedSuccessCount   uint64 `protobuf:"varint,16,opt,name=issued_success_count,json=issuedSuccessCount,proto3" json:"issued_success_count,omitempty"`
+	IssuedFailureCount   uint64 `protobuf:"varint,17,opt,name=issued_failure_count,json=issuedFailureCount,proto3" json:"issued_failure_count,omitempty"`
+	VerifiedSuccessCount uint64 `protobuf:"varint,18,opt,name=verified_success_count,json=verifiedSuccessCount,proto3" json:"verified_success_count,omitempty"`
+	VerifiedFailureCount uint64 `protobuf:"varint,19,opt,name=verified_failure_count,json=verifiedFailureCount,proto3" json:"verified_failure_count,omitempty"`
+	// Times that were reported without saying whether the proof succeeded. They are no part of the counts: who measures so
+	// counts apart.
+	IssuedUnknown   *Latencies `protobuf:"bytes,20,opt,name=issued_unknown,json=issuedUnknown,proto3" json:"issued_unknown,omitempty"`
+	VerifiedUnknown *Latencies `protobuf:"bytes,21,opt,name=verified_unknown,json=verifiedUnknown,proto3" json:"verified_unknown,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *PohStatsResponse) Reset() {
@@ -1922,6 +1932,48 @@ func (x *PohStatsResponse) GetGrpcCallsOmitted() uint64 {
 		return x.GrpcCallsOmitted
 	}
 	return 0
+}
+
+func (x *PohStatsResponse) GetIssuedSuccessCount() uint64 {
+	if x != nil {
+		return x.IssuedSuccessCount
+	}
+	return 0
+}
+
+func (x *PohStatsResponse) GetIssuedFailureCount() uint64 {
+	if x != nil {
+		return x.IssuedFailureCount
+	}
+	return 0
+}
+
+func (x *PohStatsResponse) GetVerifiedSuccessCount() uint64 {
+	if x != nil {
+		return x.VerifiedSuccessCount
+	}
+	return 0
+}
+
+func (x *PohStatsResponse) GetVerifiedFailureCount() uint64 {
+	if x != nil {
+		return x.VerifiedFailureCount
+	}
+	return 0
+}
+
+func (x *PohStatsResponse) GetIssuedUnknown() *Latencies {
+	if x != nil {
+		return x.IssuedUnknown
+	}
+	return nil
+}
+
+func (x *PohStatsResponse) GetVerifiedUnknown() *Latencies {
+	if x != nil {
+		return x.VerifiedUnknown
+	}
+	return nil
 }
 
 // HttpSeries are the HTTP requests that are counted together.
@@ -2396,7 +2448,7 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"\x04gone\x18\x02 \x03(\tR\x04gone\"0\n" +
 	"\x0fPohStatsRequest\x12\x1d\n" +
 	"\n" +
-	"max_series\x18\x01 \x01(\x05R\tmaxSeries\"\xcb\x05\n" +
+	"max_series\x18\x01 \x01(\x05R\tmaxSeries\"\x9d\b\n" +
 	"\x10PohStatsResponse\x12\x14\n" +
 	"\x05nodes\x18\x01 \x01(\x04R\x05nodes\x12=\n" +
 	"\x0eissued_success\x18\x02 \x01(\v2\x16.holdfast.v1.LatenciesR\rissuedSuccess\x12=\n" +
@@ -2413,7 +2465,13 @@ const file_holdfast_v1_hold_metrics_proto_rawDesc = "" +
 	"\x15http_requests_omitted\x18\f \x01(\x04R\x13httpRequestsOmitted\x12+\n" +
 	"\x04grpc\x18\r \x03(\v2\x17.holdfast.v1.GrpcSeriesR\x04grpc\x12.\n" +
 	"\x13grpc_series_omitted\x18\x0e \x01(\x04R\x11grpcSeriesOmitted\x12,\n" +
-	"\x12grpc_calls_omitted\x18\x0f \x01(\x04R\x10grpcCallsOmitted\"\x88\x01\n" +
+	"\x12grpc_calls_omitted\x18\x0f \x01(\x04R\x10grpcCallsOmitted\x120\n" +
+	"\x14issued_success_count\x18\x10 \x01(\x04R\x12issuedSuccessCount\x120\n" +
+	"\x14issued_failure_count\x18\x11 \x01(\x04R\x12issuedFailureCount\x124\n" +
+	"\x16verified_success_count\x18\x12 \x01(\x04R\x14verifiedSuccessCount\x124\n" +
+	"\x16verified_failure_count\x18\x13 \x01(\x04R\x14verifiedFailureCount\x12=\n" +
+	"\x0eissued_unknown\x18\x14 \x01(\v2\x16.holdfast.v1.LatenciesR\rissuedUnknown\x12A\n" +
+	"\x10verified_unknown\x18\x15 \x01(\v2\x16.holdfast.v1.LatenciesR\x0fverifiedUnknown\"\x88\x01\n" +
 	"\n" +
 	"HttpSeries\x12\x16\n" +
 	"\x06method\x18\x01 \x01(\tR\x06method\x12\x14\n" +
@@ -2541,27 +2599,29 @@ var file_holdfast_v1_hold_metrics_proto_depIdxs = []int32{
 	24, // 46: holdfast.v1.PohStatsResponse.verified_failure:type_name -> holdfast.v1.Latencies
 	22, // 47: holdfast.v1.PohStatsResponse.http:type_name -> holdfast.v1.HttpSeries
 	23, // 48: holdfast.v1.PohStatsResponse.grpc:type_name -> holdfast.v1.GrpcSeries
-	24, // 49: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
-	24, // 50: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
-	25, // 51: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
-	26, // 52: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
-	30, // 53: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
-	30, // 54: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
-	1,  // 55: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
-	5,  // 56: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
-	7,  // 57: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
-	13, // 58: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
-	20, // 59: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
-	2,  // 60: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
-	6,  // 61: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
-	8,  // 62: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
-	15, // 63: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
-	21, // 64: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
-	60, // [60:65] is the sub-list for method output_type
-	55, // [55:60] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	24, // 49: holdfast.v1.PohStatsResponse.issued_unknown:type_name -> holdfast.v1.Latencies
+	24, // 50: holdfast.v1.PohStatsResponse.verified_unknown:type_name -> holdfast.v1.Latencies
+	24, // 51: holdfast.v1.HttpSeries.latencies:type_name -> holdfast.v1.Latencies
+	24, // 52: holdfast.v1.GrpcSeries.latencies:type_name -> holdfast.v1.Latencies
+	25, // 53: holdfast.v1.Latencies.quantiles:type_name -> holdfast.v1.Quantile
+	26, // 54: holdfast.v1.Latencies.buckets:type_name -> holdfast.v1.Bucket
+	30, // 55: holdfast.v1.Quantile.latency:type_name -> google.protobuf.Duration
+	30, // 56: holdfast.v1.Bucket.upper_bound:type_name -> google.protobuf.Duration
+	1,  // 57: holdfast.v1.HoldMetrics.Stats:input_type -> holdfast.v1.StatsRequest
+	5,  // 58: holdfast.v1.HoldMetrics.TopN:input_type -> holdfast.v1.TopNRequest
+	7,  // 59: holdfast.v1.HoldMetrics.Holder:input_type -> holdfast.v1.HolderRequest
+	13, // 60: holdfast.v1.HoldMetrics.Broadcast:input_type -> holdfast.v1.BroadcastRequest
+	20, // 61: holdfast.v1.HoldMetrics.PohStats:input_type -> holdfast.v1.PohStatsRequest
+	2,  // 62: holdfast.v1.HoldMetrics.Stats:output_type -> holdfast.v1.StatsResponse
+	6,  // 63: holdfast.v1.HoldMetrics.TopN:output_type -> holdfast.v1.TopNResponse
+	8,  // 64: holdfast.v1.HoldMetrics.Holder:output_type -> holdfast.v1.HolderResponse
+	15, // 65: holdfast.v1.HoldMetrics.Broadcast:output_type -> holdfast.v1.BroadcastResponse
+	21, // 66: holdfast.v1.HoldMetrics.PohStats:output_type -> holdfast.v1.PohStatsResponse
+	62, // [62:67] is the sub-list for method output_type
+	57, // [57:62] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_hold_metrics_proto_init() }

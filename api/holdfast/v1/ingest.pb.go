@@ -363,6 +363,7 @@ type Event struct {
 	//	*Event_Peers
 	//	*Event_Http
 	//	*Event_Grpc
+	//	*Event_PohSum
 	Kind          isEvent_Kind `protobuf_oneof:"kind"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -486,6 +487,15 @@ func (x *Event) GetGrpc() *GrpcEvent {
 	return nil
 }
 
+func (x *Event) GetPohSum() *SumEvent {
+	if x != nil {
+		if x, ok := x.Kind.(*Event_PohSum); ok {
+			return x.PohSum
+		}
+	}
+	return nil
+}
+
 type isEvent_Kind interface {
 	isEvent_Kind()
 }
@@ -526,6 +536,10 @@ type Event_Grpc struct {
 	Grpc *GrpcEvent `protobuf:"bytes,9,opt,name=grpc,proto3,oneof"`
 }
 
+type Event_PohSum struct {
+	PohSum *SumEvent `protobuf:"bytes,10,opt,name=poh_sum,json=pohSum,proto3,oneof"`
+}
+
 func (*Event_Hold) isEvent_Kind() {}
 
 func (*Event_Release) isEvent_Kind() {}
@@ -543,6 +557,8 @@ func (*Event_Peers) isEvent_Kind() {}
 func (*Event_Http) isEvent_Kind() {}
 
 func (*Event_Grpc) isEvent_Kind() {}
+
+func (*Event_PohSum) isEvent_Kind() {}
 
 // HoldEvent is a hold, complete or still open. Holds add up, also of one token.
 //
@@ -1122,6 +1138,293 @@ func (x *GrpcEvent) GetLatency() *durationpb.Duration {
 	return nil
 }
 
+// SumEvent says what a node did over some time, summed up: it stands for `count` events that agree in everything but their
+// latencies, and comes to what they come to one by one.
+type SumEvent struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Who reports. Required.
+	Node string `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	// What kind of events it sums up, and what these have in common. Required.
+	//
+	// Types that are valid to be assigned to Of:
+	//
+	//	*SumEvent_PohIssued
+	//	*SumEvent_PohVerified
+	//	*SumEvent_Gc
+	//	*SumEvent_Http
+	//	*SumEvent_Grpc
+	Of isSumEvent_Of `protobuf_oneof:"of"`
+	// How many events, 1 to 2^53 − 1; as many as there are latencies, if there are any. Required.
+	Count uint64 `protobuf:"varint,7,opt,name=count,proto3" json:"count,omitempty"`
+	// The histogram of their latencies, in the form that docs/producers.md specifies; at most 20 KiB. Required of http and
+	// grpc, none of gc. Empty of proofs: nothing is known of how long they took.
+	Latencies     []byte `protobuf:"bytes,8,opt,name=latencies,proto3" json:"latencies,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SumEvent) Reset() {
+	*x = SumEvent{}
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[12]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SumEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SumEvent) ProtoMessage() {}
+
+func (x *SumEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[12]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SumEvent.ProtoReflect.Descriptor instead.
+func (*SumEvent) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_ingest_proto_rawDescGZIP(), []int{12}
+}
+
+func (x *SumEvent) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *SumEvent) GetOf() isSumEvent_Of {
+	if x != nil {
+		return x.Of
+	}
+	return nil
+}
+
+func (x *SumEvent) GetPohIssued() ProofResult {
+	if x != nil {
+		if x, ok := x.Of.(*SumEvent_PohIssued); ok {
+			return x.PohIssued
+		}
+	}
+	return ProofResult_PROOF_RESULT_UNSPECIFIED
+}
+
+func (x *SumEvent) GetPohVerified() ProofResult {
+	if x != nil {
+		if x, ok := x.Of.(*SumEvent_PohVerified); ok {
+			return x.PohVerified
+		}
+	}
+	return ProofResult_PROOF_RESULT_UNSPECIFIED
+}
+
+func (x *SumEvent) GetGc() GcType {
+	if x != nil {
+		if x, ok := x.Of.(*SumEvent_Gc); ok {
+			return x.Gc
+		}
+	}
+	return GcType_GC_TYPE_UNSPECIFIED
+}
+
+func (x *SumEvent) GetHttp() *HttpRequests {
+	if x != nil {
+		if x, ok := x.Of.(*SumEvent_Http); ok {
+			return x.Http
+		}
+	}
+	return nil
+}
+
+func (x *SumEvent) GetGrpc() *GrpcCalls {
+	if x != nil {
+		if x, ok := x.Of.(*SumEvent_Grpc); ok {
+			return x.Grpc
+		}
+	}
+	return nil
+}
+
+func (x *SumEvent) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *SumEvent) GetLatencies() []byte {
+	if x != nil {
+		return x.Latencies
+	}
+	return nil
+}
+
+type isSumEvent_Of interface {
+	isSumEvent_Of()
+}
+
+type SumEvent_PohIssued struct {
+	// Proofs issued. Unspecified: nothing is said of results, and latencies are required; the event counts latencies and no
+	// proofs then.
+	PohIssued ProofResult `protobuf:"varint,2,opt,name=poh_issued,json=pohIssued,proto3,enum=holdfast.v1.ProofResult,oneof"`
+}
+
+type SumEvent_PohVerified struct {
+	// Proofs verified, as above.
+	PohVerified ProofResult `protobuf:"varint,3,opt,name=poh_verified,json=pohVerified,proto3,enum=holdfast.v1.ProofResult,oneof"`
+}
+
+type SumEvent_Gc struct {
+	// Garbage collections.
+	Gc GcType `protobuf:"varint,4,opt,name=gc,proto3,enum=holdfast.v1.GcType,oneof"`
+}
+
+type SumEvent_Http struct {
+	// HTTP requests.
+	Http *HttpRequests `protobuf:"bytes,5,opt,name=http,proto3,oneof"`
+}
+
+type SumEvent_Grpc struct {
+	// gRPC calls.
+	Grpc *GrpcCalls `protobuf:"bytes,6,opt,name=grpc,proto3,oneof"`
+}
+
+func (*SumEvent_PohIssued) isSumEvent_Of() {}
+
+func (*SumEvent_PohVerified) isSumEvent_Of() {}
+
+func (*SumEvent_Gc) isSumEvent_Of() {}
+
+func (*SumEvent_Http) isSumEvent_Of() {}
+
+func (*SumEvent_Grpc) isSumEvent_Of() {}
+
+// HttpRequests are HTTP requests that are summed up.
+type HttpRequests struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As of an HttpEvent. Required.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// As of an HttpEvent. Required.
+	Route string `protobuf:"bytes,2,opt,name=route,proto3" json:"route,omitempty"`
+	// 100 to 999. Required.
+	Status        uint32 `protobuf:"varint,3,opt,name=status,proto3" json:"status,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HttpRequests) Reset() {
+	*x = HttpRequests{}
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[13]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HttpRequests) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HttpRequests) ProtoMessage() {}
+
+func (x *HttpRequests) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[13]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HttpRequests.ProtoReflect.Descriptor instead.
+func (*HttpRequests) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_ingest_proto_rawDescGZIP(), []int{13}
+}
+
+func (x *HttpRequests) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *HttpRequests) GetRoute() string {
+	if x != nil {
+		return x.Route
+	}
+	return ""
+}
+
+func (x *HttpRequests) GetStatus() uint32 {
+	if x != nil {
+		return x.Status
+	}
+	return 0
+}
+
+// GrpcCalls are gRPC calls that are summed up.
+type GrpcCalls struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As of a GrpcEvent. Required.
+	Method string `protobuf:"bytes,1,opt,name=method,proto3" json:"method,omitempty"`
+	// 0 to 16; 0 is OK.
+	Code          uint32 `protobuf:"varint,2,opt,name=code,proto3" json:"code,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GrpcCalls) Reset() {
+	*x = GrpcCalls{}
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[14]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GrpcCalls) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GrpcCalls) ProtoMessage() {}
+
+func (x *GrpcCalls) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_ingest_proto_msgTypes[14]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GrpcCalls.ProtoReflect.Descriptor instead.
+func (*GrpcCalls) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_ingest_proto_rawDescGZIP(), []int{14}
+}
+
+func (x *GrpcCalls) GetMethod() string {
+	if x != nil {
+		return x.Method
+	}
+	return ""
+}
+
+func (x *GrpcCalls) GetCode() uint32 {
+	if x != nil {
+		return x.Code
+	}
+	return 0
+}
+
 var File_holdfast_v1_ingest_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_ingest_proto_rawDesc = "" +
@@ -1142,7 +1445,7 @@ const file_holdfast_v1_ingest_proto_rawDesc = "" +
 	"\x05field\x18\x02 \x01(\tR\x05field\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reason\x12\x18\n" +
 	"\amessage\x18\x04 \x01(\tR\amessage\x12\x12\n" +
-	"\x04code\x18\x05 \x01(\x05R\x04code\"\xd8\x03\n" +
+	"\x04code\x18\x05 \x01(\x05R\x04code\"\x8a\x04\n" +
 	"\x05Event\x12,\n" +
 	"\x04hold\x18\x01 \x01(\v2\x16.holdfast.v1.HoldEventH\x00R\x04hold\x125\n" +
 	"\arelease\x18\x02 \x01(\v2\x19.holdfast.v1.ReleaseEventH\x00R\arelease\x125\n" +
@@ -1153,7 +1456,9 @@ const file_holdfast_v1_ingest_proto_rawDesc = "" +
 	"\x02gc\x18\x06 \x01(\v2\x14.holdfast.v1.GcEventH\x00R\x02gc\x12/\n" +
 	"\x05peers\x18\a \x01(\v2\x17.holdfast.v1.PeersEventH\x00R\x05peers\x12,\n" +
 	"\x04http\x18\b \x01(\v2\x16.holdfast.v1.HttpEventH\x00R\x04http\x12,\n" +
-	"\x04grpc\x18\t \x01(\v2\x16.holdfast.v1.GrpcEventH\x00R\x04grpcB\x06\n" +
+	"\x04grpc\x18\t \x01(\v2\x16.holdfast.v1.GrpcEventH\x00R\x04grpc\x120\n" +
+	"\apoh_sum\x18\n" +
+	" \x01(\v2\x15.holdfast.v1.SumEventH\x00R\x06pohSumB\x06\n" +
 	"\x04kind\"\xe6\x01\n" +
 	"\tHoldEvent\x12\x19\n" +
 	"\btoken_id\x18\x01 \x01(\tR\atokenId\x12\x1b\n" +
@@ -1195,7 +1500,25 @@ const file_holdfast_v1_ingest_proto_rawDesc = "" +
 	"\x04node\x18\x01 \x01(\tR\x04node\x12\x16\n" +
 	"\x06method\x18\x02 \x01(\tR\x06method\x12\x12\n" +
 	"\x04code\x18\x03 \x01(\rR\x04code\x123\n" +
-	"\alatency\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\alatency*_\n" +
+	"\alatency\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\alatency\"\xd8\x02\n" +
+	"\bSumEvent\x12\x12\n" +
+	"\x04node\x18\x01 \x01(\tR\x04node\x129\n" +
+	"\n" +
+	"poh_issued\x18\x02 \x01(\x0e2\x18.holdfast.v1.ProofResultH\x00R\tpohIssued\x12=\n" +
+	"\fpoh_verified\x18\x03 \x01(\x0e2\x18.holdfast.v1.ProofResultH\x00R\vpohVerified\x12%\n" +
+	"\x02gc\x18\x04 \x01(\x0e2\x13.holdfast.v1.GcTypeH\x00R\x02gc\x12/\n" +
+	"\x04http\x18\x05 \x01(\v2\x19.holdfast.v1.HttpRequestsH\x00R\x04http\x12,\n" +
+	"\x04grpc\x18\x06 \x01(\v2\x16.holdfast.v1.GrpcCallsH\x00R\x04grpc\x12\x14\n" +
+	"\x05count\x18\a \x01(\x04R\x05count\x12\x1c\n" +
+	"\tlatencies\x18\b \x01(\fR\tlatenciesB\x04\n" +
+	"\x02of\"T\n" +
+	"\fHttpRequests\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x14\n" +
+	"\x05route\x18\x02 \x01(\tR\x05route\x12\x16\n" +
+	"\x06status\x18\x03 \x01(\rR\x06status\"7\n" +
+	"\tGrpcCalls\x12\x16\n" +
+	"\x06method\x18\x01 \x01(\tR\x06method\x12\x12\n" +
+	"\x04code\x18\x02 \x01(\rR\x04code*_\n" +
 	"\vProofResult\x12\x1c\n" +
 	"\x18PROOF_RESULT_UNSPECIFIED\x10\x00\x12\x18\n" +
 	"\x14PROOF_RESULT_SUCCESS\x10\x01\x12\x18\n" +
@@ -1220,7 +1543,7 @@ func file_holdfast_v1_ingest_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_ingest_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_holdfast_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_holdfast_v1_ingest_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_holdfast_v1_ingest_proto_goTypes = []any{
 	(ProofResult)(0),              // 0: holdfast.v1.ProofResult
 	(GcType)(0),                   // 1: holdfast.v1.GcType
@@ -1236,8 +1559,11 @@ var file_holdfast_v1_ingest_proto_goTypes = []any{
 	(*PeersEvent)(nil),            // 11: holdfast.v1.PeersEvent
 	(*HttpEvent)(nil),             // 12: holdfast.v1.HttpEvent
 	(*GrpcEvent)(nil),             // 13: holdfast.v1.GrpcEvent
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 15: google.protobuf.Duration
+	(*SumEvent)(nil),              // 14: holdfast.v1.SumEvent
+	(*HttpRequests)(nil),          // 15: holdfast.v1.HttpRequests
+	(*GrpcCalls)(nil),             // 16: holdfast.v1.GrpcCalls
+	(*timestamppb.Timestamp)(nil), // 17: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 18: google.protobuf.Duration
 }
 var file_holdfast_v1_ingest_proto_depIdxs = []int32{
 	5,  // 0: holdfast.v1.RecordRequest.events:type_name -> holdfast.v1.Event
@@ -1251,22 +1577,28 @@ var file_holdfast_v1_ingest_proto_depIdxs = []int32{
 	11, // 8: holdfast.v1.Event.peers:type_name -> holdfast.v1.PeersEvent
 	12, // 9: holdfast.v1.Event.http:type_name -> holdfast.v1.HttpEvent
 	13, // 10: holdfast.v1.Event.grpc:type_name -> holdfast.v1.GrpcEvent
-	14, // 11: holdfast.v1.HoldEvent.start:type_name -> google.protobuf.Timestamp
-	14, // 12: holdfast.v1.HoldEvent.end:type_name -> google.protobuf.Timestamp
-	14, // 13: holdfast.v1.ReleaseEvent.end:type_name -> google.protobuf.Timestamp
-	14, // 14: holdfast.v1.BalanceEvent.at:type_name -> google.protobuf.Timestamp
-	0,  // 15: holdfast.v1.ProofEvent.result:type_name -> holdfast.v1.ProofResult
-	15, // 16: holdfast.v1.ProofEvent.latency:type_name -> google.protobuf.Duration
-	1,  // 17: holdfast.v1.GcEvent.type:type_name -> holdfast.v1.GcType
-	15, // 18: holdfast.v1.HttpEvent.latency:type_name -> google.protobuf.Duration
-	15, // 19: holdfast.v1.GrpcEvent.latency:type_name -> google.protobuf.Duration
-	2,  // 20: holdfast.v1.Ingest.Record:input_type -> holdfast.v1.RecordRequest
-	3,  // 21: holdfast.v1.Ingest.Record:output_type -> holdfast.v1.RecordResponse
-	21, // [21:22] is the sub-list for method output_type
-	20, // [20:21] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	14, // 11: holdfast.v1.Event.poh_sum:type_name -> holdfast.v1.SumEvent
+	17, // 12: holdfast.v1.HoldEvent.start:type_name -> google.protobuf.Timestamp
+	17, // 13: holdfast.v1.HoldEvent.end:type_name -> google.protobuf.Timestamp
+	17, // 14: holdfast.v1.ReleaseEvent.end:type_name -> google.protobuf.Timestamp
+	17, // 15: holdfast.v1.BalanceEvent.at:type_name -> google.protobuf.Timestamp
+	0,  // 16: holdfast.v1.ProofEvent.result:type_name -> holdfast.v1.ProofResult
+	18, // 17: holdfast.v1.ProofEvent.latency:type_name -> google.protobuf.Duration
+	1,  // 18: holdfast.v1.GcEvent.type:type_name -> holdfast.v1.GcType
+	18, // 19: holdfast.v1.HttpEvent.latency:type_name -> google.protobuf.Duration
+	18, // 20: holdfast.v1.GrpcEvent.latency:type_name -> google.protobuf.Duration
+	0,  // 21: holdfast.v1.SumEvent.poh_issued:type_name -> holdfast.v1.ProofResult
+	0,  // 22: holdfast.v1.SumEvent.poh_verified:type_name -> holdfast.v1.ProofResult
+	1,  // 23: holdfast.v1.SumEvent.gc:type_name -> holdfast.v1.GcType
+	15, // 24: holdfast.v1.SumEvent.http:type_name -> holdfast.v1.HttpRequests
+	16, // 25: holdfast.v1.SumEvent.grpc:type_name -> holdfast.v1.GrpcCalls
+	2,  // 26: holdfast.v1.Ingest.Record:input_type -> holdfast.v1.RecordRequest
+	3,  // 27: holdfast.v1.Ingest.Record:output_type -> holdfast.v1.RecordResponse
+	27, // [27:28] is the sub-list for method output_type
+	26, // [26:27] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_ingest_proto_init() }
@@ -1284,6 +1616,14 @@ func file_holdfast_v1_ingest_proto_init() {
 		(*Event_Peers)(nil),
 		(*Event_Http)(nil),
 		(*Event_Grpc)(nil),
+		(*Event_PohSum)(nil),
+	}
+	file_holdfast_v1_ingest_proto_msgTypes[12].OneofWrappers = []any{
+		(*SumEvent_PohIssued)(nil),
+		(*SumEvent_PohVerified)(nil),
+		(*SumEvent_Gc)(nil),
+		(*SumEvent_Http)(nil),
+		(*SumEvent_Grpc)(nil),
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -1291,7 +1631,7 @@ func file_holdfast_v1_ingest_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_ingest_proto_rawDesc), len(file_holdfast_v1_ingest_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   12,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -33,8 +33,11 @@ const latencyCells = (l, part) => [count(l.count), perSecond(part), latency(l.la
 function drawProofs(answer) {
   const rows = [];
   for (const [kind, name] of [['issued', 'Issued'], ['verified', 'Verified']]) {
-    for (const [result, l] of Object.entries(answer[kind]).reverse()) { // success before failure
-      rows.push([`${name}, ${result}`, ...latencyCells(l, a => a[kind][result]?.count ?? 0)]);
+    for (const result of ['success', 'failure']) {
+      rows.push([`${name}, ${result}`, ...latencyCells(answer[kind][result], a => a[kind][result].count)]);
+    }
+    if (answer[kind].unknown) { // latencies alone, of proofs that were counted apart
+      rows.push([`${name}, result not told`, '–', '–', ...latencyCells(answer[kind].unknown, () => 0).slice(2)]);
     }
   }
   return table('Proofs', [{ name: 'Kind' }, ...latencyColumns], rows);

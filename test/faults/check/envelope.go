@@ -218,6 +218,39 @@ func oneOf(n uint64, names ...string) string {
 	return fmt.Sprint(n)
 }
 
+// sum reads what a poh.sum has behind its node, and returns how many parts it must have.
+func (r *in) sum(e *Proof) (want int) {
+	switch r.number() {
+	case 4:
+		e.Of, want = "poh.issued", 6
+	case 5:
+		e.Of, want = "poh.verified", 6
+	case 6:
+		e.Of, want = "gc", 6
+		e.What = oneOf(r.number(), "minor", "major")
+	case 8:
+		e.Of, want = "http", 8
+		e.What, e.Route, e.Status = r.text(), r.text(), r.number()
+	case 9:
+		e.Of, want = "grpc", 7
+		e.What, e.Status = r.text(), r.number()
+	}
+	if e.Of == "poh.issued" || e.Of == "poh.verified" {
+		if result := r.number(); result > 0 {
+			e.What = oneOf(result, "success", "failure")
+		}
+	}
+	e.Count = r.number()
+	if r.err == nil && !r.null() && r.err == nil {
+		var b []byte
+		if b, r.err = r.DecodeBytes(); len(b) == 0 {
+			r.err = cmp.Or(r.err, errors.New("no latencies, written out"))
+		}
+		e.Latencies = string(b)
+	}
+	return want
+}
+
 func (r *in) proof() *Proof {
 	parts, kind := r.array(), r.number()
 	e := &Proof{Node: r.text()}
@@ -239,6 +272,9 @@ func (r *in) proof() *Proof {
 	case 9:
 		want = 5
 		e.Kind, e.What, e.Status, e.Latency = "grpc", r.text(), r.number(), r.integer()
+	case 10:
+		e.Kind = "poh.sum"
+		want = r.sum(e)
 	}
 	if parts != want {
 		r.err = cmp.Or(r.err, fmt.Errorf("an event of kind %d with %d parts", kind, parts))

@@ -30,13 +30,17 @@ type Hold struct {
 
 // Proof is an event of the log of Proof of History. Latencies are in nanoseconds.
 type Proof struct {
-	Kind    string // poh.issued, poh.verified, gc, peers, http or grpc
+	Kind    string // poh.issued, poh.verified, gc, peers, http, grpc or poh.sum
 	Node    string
 	What    string // issued, verified: the result; gc: the type; http, grpc: the method
 	Route   string // http
 	Status  uint64 // http: the status; grpc: the code
 	Latency int64  // issued, verified, http, grpc
 	Peers   uint64 // peers
+
+	Of        string // poh.sum: what kind of events it sums up, which have the fields above in common
+	Count     uint64 // poh.sum
+	Latencies string // poh.sum: "" = none
 }
 
 // event is one of the two.
@@ -67,10 +71,10 @@ func (e *Hold) Fingerprint() uint64 {
 // Fingerprint is a hash of everything that the event says.
 func (e *Proof) Fingerprint() uint64 {
 	b := make([]byte, 0, 160)
-	for _, text := range []string{e.Kind, e.Node, e.What, e.Route} {
+	for _, text := range []string{e.Kind, e.Node, e.What, e.Route, e.Of, e.Latencies} {
 		b = append(append(b, text...), 0)
 	}
-	for _, n := range []uint64{e.Status, uint64(e.Latency), e.Peers} {
+	for _, n := range []uint64{e.Status, uint64(e.Latency), e.Peers, e.Count} {
 		b = append(strconv.AppendUint(b, n, 10), ' ')
 	}
 	return hashOf(b)
@@ -162,10 +166,16 @@ func (e *Proof) invalid() string {
 	if reason != "" {
 		return reason
 	}
-	ok := true
-	switch e.Kind {
+	ok, kind := true, e.Kind
+	if kind == "poh.sum" {
+		if reason := e.badSum(); reason != "" {
+			return reason
+		}
+		kind = e.Of
+	}
+	switch kind {
 	case "poh.issued", "poh.verified":
-		ok = e.What == "success" || e.What == "failure"
+		ok = e.What == "success" || e.What == "failure" || e.What == "" && e.Kind == "poh.sum"
 	case "gc":
 		ok = e.What == "minor" || e.What == "major"
 	case "peers":
@@ -181,4 +191,17 @@ func (e *Proof) invalid() string {
 		reason = "invalid_value"
 	}
 	return reason
+}
+
+// badSum says what is wrong with what a sum says of itself.
+func (e *Proof) badSum() string {
+	switch timed := e.Of == "http" || e.Of == "grpc"; {
+	case e.Count == 0, e.Count >= 1<<53, len(e.Latencies) > 20*1024:
+		return "invalid_value"
+	case e.Of == "gc" && e.Latencies != "":
+		return "unknown_field"
+	case timed && e.Latencies == "", !timed && e.Of != "gc" && e.Latencies == "" && e.What == "":
+		return "missing_field"
+	}
+	return ""
 }

@@ -177,11 +177,14 @@ func (t *totals) addNode(name string, n *node) {
 	for kind, count := range n.collected {
 		t.done["gc "+kind] += count
 	}
-	for of, latencies := range n.latencies {
-		t.done[DoneKey(of.kind, of.what, of.status)] += uint64(len(latencies))
-		for _, ns := range latencies {
-			t.latency.Add(t.latency, big.NewInt(ns))
+	for of, count := range n.counted {
+		t.done[DoneKey(of.kind, of.what, of.status)] += count
+	}
+	for of, d := range n.latencies {
+		if of.what != "" { // latencies without a result are no proofs
+			t.done[DoneKey(of.kind, of.what, of.status)] += d.count()
 		}
+		t.latency.Add(t.latency, d.sum)
 	}
 }
 

@@ -8,14 +8,16 @@ import (
 
 // node is all that a node has reported.
 type node struct {
-	latencies map[series][]int64 // in nanoseconds, in the order in which they came
-	collected map[string]uint64  // garbage collections by type
+	latencies map[series]*distribution
+	counted   map[series]uint64 // proofs that were reported without latencies
+	collected map[string]uint64 // garbage collections by type
 	peers     uint64
 	reported  bool // whether it ever reported peers
 	last      int64
 }
 
-// series is what latencies are reported of: proofs issued or verified by result, requests by method, route and status.
+// series is what latencies are reported of: proofs issued or verified by result, "" if none was told, and requests by method,
+// route and status.
 type series struct {
 	kind, what, route string
 	status            uint64
@@ -23,28 +25,64 @@ type series struct {
 
 // proof folds an event of the log of Proof of History.
 func (p *partition) proof(s *slot, e *Proof, at position) (refusal string) {
+	did, kind, events := newDistribution(), e.Kind, uint64(1)
+	switch {
+	case e.Kind == "poh.sum":
+		kind, events = e.Of, e.Count
+		if e.Latencies != "" {
+			read, err := readDistribution(e.Latencies)
+			switch {
+			case err != nil:
+				return "malformed"
+			case read.count() != e.Count:
+				return "invalid_value"
+			}
+			did = read
+		}
+	case e.Kind != "gc" && e.Kind != "peers":
+		did.observe(e.Latency)
+	}
 	n, more := s.nodes[e.Node], 0
 	if n == nil {
-		n = &node{latencies: map[series][]int64{}, collected: map[string]uint64{}}
+		n = &node{latencies: map[series]*distribution{}, counted: map[series]uint64{}, collected: map[string]uint64{}}
 		more++
 	}
-	of := series{e.Kind, e.What, e.Route, e.Status}
-	if n.latencies[of] == nil && (e.Kind == "http" || e.Kind == "grpc") {
+	of := series{kind, e.What, e.Route, e.Status}
+	before := n.latencies[of]
+	if before == nil && (kind == "http" || kind == "grpc") {
 		more++
 	}
 	if s.series+more > p.policy.maxSeries {
 		return "too_many_series"
 	}
+	var has uint64
+	switch {
+	case kind == "gc":
+		has = n.collected[e.What]
+	case did.count() == 0:
+		has = n.counted[of]
+	case before != nil:
+		has = before.count()
+	}
+	if has+events < has { // over 64 bits
+		return "invalid_value"
+	}
 	s.series += more
 	s.nodes[e.Node] = n
 	n.last = at.clock
-	switch e.Kind {
-	case "gc":
-		n.collected[e.What]++
-	case "peers":
+	switch {
+	case kind == "gc":
+		n.collected[e.What] += events
+	case kind == "peers":
 		n.peers, n.reported = e.Peers, true
+	case did.count() == 0:
+		n.counted[of] += events
 	default:
-		n.latencies[of] = append(n.latencies[of], e.Latency)
+		if before == nil {
+			before = newDistribution()
+			n.latencies[of] = before
+		}
+		before.add(did)
 	}
 	return ""
 }
@@ -83,24 +121,41 @@ type distribution struct {
 	fine    map[uint64]uint64 // by number: 0 = no latency at all, 1 = the first of fineBounds
 }
 
-func distributionOf(latencies []int64) distribution {
-	d := distribution{new(big.Int), make([]uint64, len(bounds)+1), map[uint64]uint64{}}
-	for _, ns := range latencies {
-		d.sum.Add(d.sum, big.NewInt(ns))
-		i, _ := slices.BinarySearch(bounds, ns) // the first bound that is not below
-		d.classic[i]++
-		number := 0
-		if ns > 0 {
-			number, _ = slices.BinarySearch(fineBounds, ns)
-			number++
-		}
-		d.fine[uint64(number)]++
+func newDistribution() *distribution {
+	return &distribution{new(big.Int), make([]uint64, len(bounds)+1), map[uint64]uint64{}}
+}
+
+func (d *distribution) observe(ns int64) {
+	d.sum.Add(d.sum, big.NewInt(ns))
+	i, _ := slices.BinarySearch(bounds, ns) // the first bound that is not below
+	d.classic[i]++
+	number := 0
+	if ns > 0 {
+		number, _ = slices.BinarySearch(fineBounds, ns)
+		number++
 	}
-	return d
+	d.fine[uint64(number)]++
+}
+
+func (d *distribution) add(other *distribution) {
+	d.sum.Add(d.sum, other.sum)
+	for i, n := range other.classic {
+		d.classic[i] += n
+	}
+	for number, n := range other.fine {
+		d.fine[number] += n
+	}
+}
+
+func (d *distribution) count() (n uint64) {
+	for _, c := range d.classic {
+		n += c
+	}
+	return n
 }
 
 // String is the distribution as it is compared.
-func (d distribution) String() string {
+func (d *distribution) String() string {
 	return fmt.Sprintf("sum %v ns, classic %v, fine %v", d.sum, d.classic, d.fine)
 }
 

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"io"
@@ -31,7 +32,7 @@ func (d *decoder) open(data []byte) (event, string) {
 		return nil, "missing_field"
 	case d.log.number == 1 && slices.Contains([]string{"hold", "release", "balance"}, kind):
 		e = f.hold(kind)
-	case d.log.number == 2 && slices.Contains([]string{"poh.issued", "poh.verified", "gc", "peers", "http", "grpc"}, kind):
+	case d.log.number == 2 && slices.Contains([]string{"poh.issued", "poh.verified", "gc", "peers", "http", "grpc", "poh.sum"}, kind):
 		e = f.proof(kind)
 	default:
 		return nil, "unknown_kind"
@@ -77,6 +78,10 @@ func decodeMap(data []byte) (map[string]any, error) {
 		switch v.(type) {
 		case nil:
 			delete(fields, name)
+		case []byte:
+			if name != "latencies" {
+				return nil, errors.New("bytes")
+			}
 		case string, json.Number, bool:
 		default:
 			return nil, errors.New("not flat")
@@ -241,8 +246,46 @@ func (f *form) proof(kind string) *Proof {
 		e.What, e.Route, e.Status, e.Latency = f.text("method"), f.text("route"), f.number("status"), f.latency()
 	case "grpc":
 		e.What, e.Status, e.Latency = f.text("method"), f.grpcCode(), f.latency()
+	case "poh.sum":
+		f.sum(e)
 	}
 	return e
+}
+
+// sum reads what a poh.sum has besides its node.
+func (f *form) sum(e *Proof) {
+	switch e.Of = f.text("of"); e.Of {
+	case "":
+		f.fail("missing_field")
+	case "poh.issued", "poh.verified":
+		e.What = f.text("result")
+	case "gc":
+		e.What = f.text("type")
+	case "http":
+		e.What, e.Route, e.Status = f.text("method"), f.text("route"), f.number("status")
+	case "grpc":
+		e.What, e.Status = f.text("method"), f.grpcCode()
+	default:
+		f.fail("invalid_value")
+	}
+	e.Count = f.number("count")
+	f.used["latencies"] = true
+	switch v := f.fields["latencies"].(type) {
+	case nil:
+	case []byte:
+		e.Latencies = string(v)
+	case string:
+		b, err := base64.StdEncoding.Strict().DecodeString(v)
+		if err != nil {
+			f.fail("invalid_value")
+		}
+		e.Latencies = string(b)
+	default:
+		f.fail("invalid_value")
+	}
+	if f.fields["latencies"] != nil && e.Latencies == "" {
+		f.fail("invalid_value")
+	}
 }
 
 // grpcCodes are the names of gRPC's status codes, by number.

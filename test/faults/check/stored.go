@@ -180,7 +180,7 @@ type tally struct {
 }
 
 var kinds = map[uint64]string{
-	1: "hold", 2: "release", 3: "balance", 4: "poh.issued", 5: "poh.verified", 6: "gc", 7: "peers", 8: "http", 9: "grpc",
+	1: "hold", 2: "release", 3: "balance", 4: "poh.issued", 5: "poh.verified", 6: "gc", 7: "peers", 8: "http", 9: "grpc", 10: "poh.sum",
 }
 
 var reasons = map[uint64]string{
@@ -316,6 +316,9 @@ func (p *parts) node() *storedNode {
 		n.latencies(of, in)
 		return of
 	})
+	if p.more() {
+		n.apart(p.array())
+	}
 	return n
 }
 
@@ -323,24 +326,31 @@ func (s series) compare(other series) int {
 	return cmp.Or(strings.Compare(s.what, other.what), strings.Compare(s.route, other.route), cmp.Compare(s.status, other.status))
 }
 
-// latencies reads [high 64 bits of the sum, low, [classic, …], [gap, count, …]].
+// apart reads [latencies issued, issued, issued in vain, and the same of verified]: what was reported of proofs without a latency, or
+// without a result.
+func (n *storedNode) apart(p *parts) {
+	before := len(n.did)
+	for _, kind := range []string{"poh.issued", "poh.verified"} {
+		n.latencies(series{kind: kind}, p)
+		for _, result := range []string{"success", "failure"} {
+			if count := p.number(); count > 0 {
+				n.did[countedName(series{kind: kind, what: result})] = fmt.Sprint(count)
+			}
+		}
+	}
+	if len(n.did) == before {
+		panic(wrongForm("nothing apart, which is left out"))
+	}
+}
+
+// countedName is what a count of proofs without latencies is compared under.
+func countedName(of series) string { return fmt.Sprint("counted ", of) }
+
+// latencies reads nil, or a distribution.
 func (n *storedNode) latencies(of series, in *parts) {
-	if in.none() {
-		return
+	if !in.none() {
+		n.did[fmt.Sprint(of)] = in.array().distribution().String()
 	}
-	p := in.array()
-	d := distribution{sum: new(big.Int).SetUint64(p.number()), fine: map[uint64]uint64{}}
-	d.sum.Add(d.sum.Lsh(d.sum, 64), new(big.Int).SetUint64(p.number()))
-	for classic := p.array(); classic.more(); {
-		d.classic = append(d.classic, classic.number())
-	}
-	next := uint64(0)
-	for fine := p.array(); fine.more(); {
-		next += fine.upTo(math.MaxInt32)
-		d.fine[next] = fine.number()
-		next++
-	}
-	n.did[fmt.Sprint(of)] = d.String()
 }
 
 // storedCheckpoint is a checkpoint as it is stored.
@@ -404,8 +414,11 @@ func (p *parts) numbers() string {
 // did is what a node did, as it is compared with a stored one.
 func (n *node) did() map[string]string {
 	did := map[string]string{}
-	for of, latencies := range n.latencies {
-		did[fmt.Sprint(of)] = distributionOf(latencies).String()
+	for of, d := range n.latencies {
+		did[fmt.Sprint(of)] = d.String()
+	}
+	for of, count := range n.counted {
+		did[countedName(of)] = fmt.Sprint(count)
 	}
 	for kind, count := range n.collected {
 		did["gc "+kind] = fmt.Sprint(count)

@@ -14,6 +14,7 @@ import (
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // memory is streams and buckets in memory.
@@ -240,11 +241,24 @@ func (w *world) proofs(now time.Time, numbers map[string]uint64) {
 		w.store("POH", subject, now, nil, []byte([]string{
 			`{"kind":"gc","node":"n","type":"minor"}`, `{"kind":"gc","node":"n","type":"medium"}`, `{"kind":"grpc","node":"é.5","method":"/a/B","code":"NotFound","latency":0.0021}`,
 			`{"node":"n","type":"minor"}`, `{"kind":"http","node":"n","method":"GET","route":"/","status":99,"latency":1}`, `{"kind":"peers","node":"n","count":1.5}`,
-		}[w.random.IntN(6)]))
+			`{"kind":"poh.sum","node":"é.5","of":"poh.issued","result":"success","count":"3"}`,
+			`{"kind":"poh.sum","node":"é.5","of":"poh.verified","count":2,"latencies":"lAAK3AARAgAAAAAAAAAAAAAAAAAAAACSSwI="}`,
+			`{"kind":"poh.sum","node":"é.5","of":"poh.verified","count":3,"latencies":"lAAK3AARAgAAAAAAAAAAAAAAAAAAAACSSwI="}`,
+			`{"kind":"poh.sum","node":"é.5","of":"poh.verified","count":2,"latencies":"lAAK3AARAgAAAAAAAAAAAAAAAAAAAACSSwI"}`,
+			`{"kind":"poh.sum","node":"é.5","of":"peers","count":2}`, `{"kind":"poh.sum","node":"é.5","of":"gc","type":"minor","count":2,"latencies":"AA=="}`,
+			`{"kind":"poh.sum","node":"é.5","of":"gc","type":"minor","count":0}`, `{"kind":"poh.sum","node":"é.5","of":"http","method":"GET","route":"/","status":200,"count":2}`,
+			`{"kind":"poh.sum","node":"é.5","of":"poh.issued","count":2}`, `{"kind":"poh.sum","node":"é.5","count":2}`,
+			"\x86\xa4kind\xa7poh.sum\xa4node\xa4\xc3\xa9.5\xa2of\xa2gc\xa4type\xa5major\xa5count\x02\xa9latencies\xc0",
+			"\x86\xa4kind\xa7poh.sum\xa4node\xa4\xc3\xa9.5\xa2of\xa2gc\xa4type\xc4\x05major\xa5count\x02\xa9latencies\xc0",
+		}[w.random.IntN(18)]))
 		return
 	}
 	var list []events.PoHEvent
 	for range 1 + w.random.IntN(6) {
+		if w.random.IntN(4) == 0 {
+			list = append(list, w.sum(w.holder(partition)))
+			continue
+		}
 		e := events.PoHEvent{Kind: events.Kind(4 + w.random.IntN(6)), Node: w.holder(partition)}
 		latency := w.random.Int64N(1 << w.random.IntN(62))
 		switch e.Kind {
@@ -262,4 +276,32 @@ func (w *world) proofs(now time.Time, numbers map[string]uint64) {
 		list = append(list, e)
 	}
 	w.store("POH", subject, now, nil, events.AppendPoH(nil, w.origin(numbers, subject, len(list)), list))
+}
+
+// sum is a sum of events, sometimes one that is none.
+func (w *world) sum(node string) events.PoHEvent {
+	e := events.PoHEvent{Kind: events.KindSum, Node: node, Of: []events.Kind{4, 5, 6, 8, 9}[w.random.IntN(5)], Count: 1 + w.random.Uint64N(9)}
+	var h poh.Histogram
+	for range e.Count {
+		h.Observe(w.random.Int64N(1 << w.random.IntN(62)))
+	}
+	latencies := h.Encode(nil)
+	if w.random.IntN(8) == 0 { // damaged, or as many as it does not say, or in such numbers that counters overflow
+		latencies[w.random.IntN(len(latencies))]++
+	}
+	e.Latencies = string(latencies)
+	switch e.Of {
+	case events.KindIssued, events.KindVerified:
+		e.Result = events.Result(w.random.IntN(3))
+		if w.random.IntN(3) == 0 {
+			e.Latencies = ""
+		}
+	case events.KindGC:
+		e.GC, e.Latencies = events.GC(1+w.random.IntN(2)), ""
+	case events.KindHTTP:
+		e.Method, e.Route, e.Status = "GET", "/"+strconv.Itoa(w.random.IntN(3)), 200
+	case events.KindGRPC:
+		e.Method, e.Status = "/a.B/C", uint16(w.random.IntN(17))
+	}
+	return e
 }

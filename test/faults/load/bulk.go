@@ -13,6 +13,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/city-chain/holdfast/internal/generate"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -129,14 +130,14 @@ func holdBulk(p *producer, prefix string) bulkOf {
 		make: func(random *rand.Rand, partition int) any {
 			e := &events.HoldEvent{
 				Kind: events.KindHold, Token: "token-" + strconv.Itoa(random.IntN(20)), Holder: pick(random, holders[partition]),
-				Start: now() - 1000 - events.Time(random.Int64N(1e11)), Weight: weightOf(random),
+				Start: now() - 1000 - events.Time(random.Int64N(1e11)), Weight: generate.WeightOf(random, largeWeights),
 			}
 			e.End = e.Start + events.Time(random.Int64N(1e9))
 			if e.End > now()-1000 { // it may be over or not when it is folded: the answer is the same
 				e.End = now() + events.Time(random.Int64N(120_000))
 			}
 			if random.IntN(300) == 0 {
-				p.known.Refused[spoilHold(random, e, pick(random, holders[(partition+1)%events.Partitions]))]++
+				p.Refused(generate.Spoil(random, e, pick(random, holders[(partition+1)%events.Partitions])))
 			} else {
 				p.held(e.Holder, e.Weight, e.Start, e.End)
 			}
@@ -147,52 +148,24 @@ func holdBulk(p *producer, prefix string) bulkOf {
 	}
 }
 
-// spoilHold makes an event one that must be refused, and returns the reason.
-func spoilHold(random *rand.Rand, e *events.HoldEvent, elsewhere string) string {
-	switch random.IntN(8) {
-	case 0:
-		e.Weight = events.Weight{Hi: events.MaxWeight.Hi, Lo: 1}
-		return "invalid_weight"
-	case 1:
-		e.Holder = elsewhere
-		return "misrouted"
-	case 2:
-		e.Start, e.End = events.MaxTime+1, events.Open
-		return "invalid_time"
-	case 3:
-		e.Start, e.End = now()+3*3_600_000, events.Open
-		return "start_ahead"
-	case 4:
-		e.Token = ""
-		return "missing_field"
-	case 5:
-		e.Token = "e\u0301" // not in normal form C
-		return "invalid_id"
-	case 6:
-		*e = events.HoldEvent{Kind: events.KindRelease, Token: "never held", Holder: e.Holder, End: e.End}
-		return "nothing_to_release"
-	}
-	e.HoldID, e.Rev = "never stated", 1
-	return "unknown_hold"
-}
-
 // proofBulk is what nodes of its own report, without anything whose order matters.
 func proofBulk(p *producer) bulkOf {
 	nodes := byPartition("bulk/node-", 80, func(id string) int { return events.PlaceOf(id).Partition })
 	return bulkOf{
 		log: jetstream.PoH,
 		make: func(random *rand.Rand, partition int) any {
-			e := reportOf(random, pick(random, nodes[partition]))
+			e := generate.Report(random, pick(random, nodes[partition]))
+			sumUp(random, &e)
 			if e.Kind == events.KindPeers {
-				e = &events.PoHEvent{Kind: events.KindGC, Node: e.Node, GC: events.MinorGC}
+				e = events.PoHEvent{Kind: events.KindGC, Node: e.Node, GC: events.MinorGC}
 			}
 			if random.IntN(300) == 0 {
 				e.Node = pick(random, nodes[(partition+1)%events.Partitions])
 				p.known.Refused["misrouted"]++
 			} else {
-				p.did(e)
+				p.did(&e)
 			}
-			return e
+			return &e
 		},
 		number: func(partition int, e any) { p.numberedProof(partition, e.(*events.PoHEvent)) },
 		encode: func(o events.Origin, list []any) []byte {

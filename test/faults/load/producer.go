@@ -99,6 +99,10 @@ func (p *producer) did(e *events.PoHEvent) {
 		p.known.Peers[e.Node] = e.Peers
 		return
 	}
+	if e.Kind == events.KindSum {
+		p.didSum(e)
+		return
+	}
 	of := proofOf(e)
 	p.known.Done[check.DoneKey(of.Kind, of.What, of.Status)]++
 	p.known.Latency.Add(p.known.Latency, big.NewInt(e.Latency))
@@ -121,9 +125,16 @@ func holdOf(e *events.HoldEvent) *check.Hold {
 // proofOf is an event as the checker reads it.
 func proofOf(e *events.PoHEvent) *check.Proof {
 	p := &check.Proof{Kind: e.Kind.String(), Node: e.Node, Latency: e.Latency, Peers: e.Peers, Route: e.Route, Status: uint64(e.Status), What: e.Method}
-	switch e.Kind {
+	kind := e.Kind
+	if kind == events.KindSum {
+		kind = e.Of
+		p.Of, p.Count, p.Latencies = kind.String(), e.Count, e.Latencies
+	}
+	switch kind {
 	case events.KindIssued, events.KindVerified:
-		p.What = e.Result.String()
+		if e.Result != 0 {
+			p.What = e.Result.String()
+		}
 	case events.KindGC:
 		p.What = e.GC.String()
 	}
@@ -133,11 +144,5 @@ func proofOf(e *events.PoHEvent) *check.Proof {
 // now is the present, as events say it.
 func now() events.Time { return events.Time(time.Now().UnixMilli()) }
 
-// weightOf returns a weight above 0: mostly a small one, now and then as large as weights can be.
-func weightOf(random *rand.Rand) events.Weight {
-	n := events.Weight{Lo: random.Uint64N(1e12) + 1}
-	if random.IntN(10) == 0 {
-		n.Hi = random.Uint64N(events.MaxWeight.Hi)
-	}
-	return n
-}
+// largeWeights is the share of weights that are as large as weights can be.
+const largeWeights = 0.1

@@ -2,36 +2,13 @@ package load
 
 import (
 	"context"
-	"math/rand/v2"
 	"strconv"
 
+	"github.com/city-chain/holdfast/internal/generate"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/client"
 	"github.com/city-chain/holdfast/pkg/events"
 )
-
-// reportOf makes something that a node may report.
-func reportOf(random *rand.Rand, node string) *events.PoHEvent {
-	e := &events.PoHEvent{Kind: events.KindIssued + events.Kind(random.IntN(6)), Node: node}
-	latency := random.Int64N(1 << (10 + random.IntN(28))) // up to minutes, mostly short
-	switch e.Kind {
-	case events.KindIssued, events.KindVerified:
-		e.Result, e.Latency = events.Success, latency
-		if random.IntN(10) == 0 {
-			e.Result = events.Failure
-		}
-	case events.KindGC:
-		e.GC = events.MinorGC + events.GC(random.IntN(2))
-	case events.KindPeers:
-		e.Peers = random.Uint64N(1000)
-	case events.KindHTTP:
-		e.Method, e.Route, e.Latency = pick(random, []string{"GET", "POST"}), pick(random, []string{"/proofs", "/proofs/{id}", "/é"}), latency
-		e.Status = pick(random, []uint16{200, 201, 404, 503})
-	case events.KindGRPC:
-		e.Method, e.Status, e.Latency = "/poh.v1.PoH/"+pick(random, []string{"Issue", "Verify"}), uint16(random.IntN(17)), latency
-	}
-	return e
-}
 
 // proofs sends what nodes report, in order.
 func (p *producer) proofs(ctx context.Context, total int64) error {
@@ -49,14 +26,14 @@ func (p *producer) proofs(ctx context.Context, total int64) error {
 		}
 		var list []events.PoHEvent
 		for range 512 {
-			e := reportOf(p.random, pick(p.random, pick(p.random, nodes)))
+			e := generate.Report(p.random, pick(p.random, pick(p.random, nodes)))
+			sumUp(p.random, &e)
 			if p.random.IntN(500) == 0 {
-				*e = events.PoHEvent{Kind: events.KindPeers, Node: e.Node, Peers: events.MaxPeers + 1}
-				p.known.Refused["invalid_value"]++
+				p.Refused(generate.SpoilReport(p.random, &e))
 			} else {
-				p.did(e)
+				p.did(&e)
 			}
-			list = append(list, *e)
+			list = append(list, e)
 		}
 		if p.random.IntN(2000) == 0 || wild == 0 {
 			for wild++; used[events.PlaceOf(wildNode(wild))]; wild++ {

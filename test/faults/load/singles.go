@@ -11,6 +11,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/city-chain/holdfast/internal/generate"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/test/faults/check"
@@ -30,11 +31,11 @@ func (p *producer) singles(ctx context.Context) error {
 		lanes.Go(func() {
 			for i := 0; i < 5 || !p.ended(); i++ {
 				id := fmt.Sprintf("single-%d-%d", lane, i)
-				switch n := random.IntN(len(spoilt) + 8); {
-				case n < len(spoilt):
-					s := spoilt[n]
-					p.once(ctx, id, s.subject, s.data, check.Single{Refused: s.reason, Events: 1})
-				case n == len(spoilt):
+				switch n := random.IntN(len(generate.Messages) + 8); {
+				case n < len(generate.Messages):
+					m := generate.Messages[n]
+					p.once(ctx, id, m.Subject, []byte(m.Data), check.Single{Refused: m.Reason.String(), Events: 1})
+				case n == len(generate.Messages):
 					p.claimAnew(ctx, "epochs-"+id)
 				default:
 					w, start := events.Weight{Lo: random.Uint64N(1e12) + 1}, now()-10*day
@@ -85,38 +86,6 @@ func (p *producer) once(ctx context.Context, id, subject string, data []byte, s 
 	}
 	return s.Acknowledged
 }
-
-// spoilt are messages that are none that can be taken, and why.
-var spoilt = []struct {
-	subject, reason string
-	data            []byte
-}{
-	{"hold.mallory", "malformed", []byte(`{"token_id":"gold"`)},
-	{"hold.p.3", "malformed", []byte("\x96\x01\x01\xa0\x00\x00")},
-	{"hold.p.3", "malformed", []byte("neither")},
-	{"poh.p.15", "malformed", []byte("\x96\x01\x01\xa0\x00\x00\x91\x93\x06\xa1n\x01")}, // an envelope of the other log
-	{"hold.p.0", "unknown_version", []byte("\x96\x02\x01\xa0\x00\x00\x90")},
-	{"hold.mallory", "unknown_kind", []byte(`{"kind":"steal","token_id":"gold","holder_id":"mallory","start":1,"weight":1}`)},
-	{"hold.mallory", "unknown_field", []byte(`{"token_id":"gold","holder_id":"mallory","start":1,"weight":1,"amount":1}`)},
-	{"hold.mallory", "missing_field", []byte(`{"holder_id":"mallory","start":1,"weight":1}`)},
-	{"hold.mallory", "invalid_time", []byte(`{"token_id":"gold","holder_id":"mallory","start":"yesterday","weight":1}`)},
-	{"hold.mallory", "invalid_weight", []byte(`{"token_id":"gold","holder_id":"mallory","start":1,"weight":0.1234567891}`)},
-	{"hold.mallory", "invalid_weight", []byte(`{"token_id":"gold","holder_id":"mallory","start":1,"weight":-1}`)},
-	{"hold.mallory", "end_before_start", []byte(`{"token_id":"gold","holder_id":"mallory","start":2,"end":1,"weight":1}`)},
-	{"hold.mallory", "misrouted", []byte(`{"token_id":"gold","holder_id":"` + misrouted + `","start":2,"weight":1}`)},
-	{"poh.n", "invalid_value", []byte(`{"kind":"gc","node":"n","type":"medium"}`)},
-	{"poh.n", "missing_field", []byte(`{"kind":"peers","node":"n"}`)},
-	{"poh.n", "unknown_kind", []byte(`{"kind":"hold","token_id":"gold","holder_id":"mallory","start":1,"weight":1}`)},
-}
-
-// misrouted is a holder of another partition than mallory.
-var misrouted = func() string {
-	for i := 0; ; i++ {
-		if id := strconv.Itoa(i); events.PlaceOf(id).Partition != events.PlaceOf("mallory").Partition {
-			return id
-		}
-	}
-}()
 
 // claimAnew is a producer of that name that claims it anew, and then sends something under the old epoch.
 func (p *producer) claimAnew(ctx context.Context, name string) {

@@ -3,10 +3,9 @@ package load
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
-	"slices"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/generate"
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
@@ -14,31 +13,41 @@ import (
 const drainTimeout = 2 * time.Minute
 
 const (
-	// openStories is how many stories are told at once, so that their events come mixed.
-	openStories = 300
-	// storiesAHolder is how many there are of one holder.
-	storiesAHolder = 30
+	// leastStories is how many events of stories there are at least, so that each of them is told.
+	leastStories = 1000
+	// eventsAHolder is how many there are of one holder, about.
+	eventsAHolder = 50
+	// eventsAHoarder is how many there are for each holder who goes over the policy's caps.
+	eventsAHoarder = 20_000
 )
 
-// stories sends stories, each in its order.
+const day = 24 * 3600 * 1000
+
+// stories sends what a generator says of holders of the producer's own, in its order: holds that open, are restated, released, overtaken by
+// their releases; lots, balances, repetitions, and what must be refused. Its instants are those of the last years, so long ago that what
+// follows is past too, and some of the next minutes, while the faults go on.
 func (p *producer) stories(ctx context.Context, total int64) error {
-	var open [][]events.HoldEvent
-	told := 0
+	total = max(total, leastStories)
+	g, err := generate.New(generate.Options{
+		Seed: p.random.Uint64(), Prefix: p.name + " Ω/é ", Events: total, Start: now() - 1000*day, Span: 990 * day, Longest: day,
+		Holders: int(total/eventsAHolder) + 1, Tokens: 30, Open: 0.6, Released: 0.7, Restatements: 0.4, Disorder: 0.2, Balances: 0.2, Duplicates: 0.15, Bad: 0.15,
+		Hoarders: 2 + 2*int(total/eventsAHoarder), MaxHolds: p.MaxHolds, MaxTokens: p.MaxTokens, Large: largeWeights, Soon: p.soon,
+	}, p)
+	if err != nil {
+		return err
+	}
+	extra := 0
 	return runPublisher(ctx, p, total, func(last bool) (list []events.HoldEvent) {
 		for !last && len(list) < 512 {
-			for len(open) < openStories {
-				open = append(open, p.tell(told))
-				told++
+			e, more := g.Next()
+			if !more {
+				break
 			}
-			i := p.random.IntN(len(open))
-			list = append(list, open[i][0])
-			if open[i] = open[i][1:]; len(open[i]) == 0 {
-				open[i] = open[len(open)-1]
-				open = open[:len(open)-1]
-			}
+			list = append(list, *e.Hold)
 		}
-		if last { // what was begun is told to its end
-			list = slices.Concat(open...)
+		for range len(list) / 100 {
+			list = append(list, p.unfinished(extra)...)
+			extra++
 		}
 		for i := range list {
 			p.numberedHold(events.PlaceOf(list[i].Holder).Partition, &list[i])
@@ -47,193 +56,31 @@ func (p *producer) stories(ctx context.Context, total int64) error {
 	})
 }
 
-// tell returns a story's events and notes what comes of them.
-func (p *producer) tell(number int) []events.HoldEvent {
-	s := &story{producer: p, random: p.random, holder: fmt.Sprintf("%s Ω %d/é", p.name, number/storiesAHolder), token: fmt.Sprintf("t%d", number%storiesAHolder)}
-	if n := p.random.IntN(3000); n < len(rareStories) || number < len(rareStories) {
-		s.holder = fmt.Sprintf("%s hoards %d", p.name, number)
-		rareStories[min(n, number)%len(rareStories)](s)
-	} else {
-		allStories[p.random.IntN(len(allStories))](s)
-	}
-	return s.list
-}
-
-// story is what is said of one token of a holder.
-type story struct {
-	*producer
-	random        *rand.Rand
-	holder, token string
-	list          []events.HoldEvent
-}
-
-// start is an instant of the last years, so long ago that a few later ones are past too.
-func (s *story) start() events.Time { return now() - 10*day - events.Time(s.random.Int64N(1000*day)) }
-
-const day = 24 * 3600 * 1000
-
-// later is an instant after another, by a day at most.
-func (s *story) later(than events.Time) events.Time {
-	return than + 1 + events.Time(s.random.Int64N(day))
-}
-
 // soon is an instant in the next minutes, while the faults go on.
-func (s *story) soon() events.Time { return now() + 1000 + events.Time(s.random.Int64N(180_000)) }
+func (p *producer) soon() events.Time { return now() + 1000 + events.Time(p.random.Int64N(180_000)) }
 
-func (s *story) weight() events.Weight { return weightOf(s.random) }
-
-// hold says that something is held; without a name for id "".
-func (s *story) hold(id string, rev uint32, w events.Weight, start, end events.Time) {
-	s.list = append(s.list, events.HoldEvent{Kind: events.KindHold, Token: s.token, Holder: s.holder, HoldID: id, Rev: rev, Start: start, End: end, Weight: w})
+// unfinished is what no generator says, as it is not over when the run is: a release whose hold never comes, and a hold that begins soon
+// and ends some day.
+func (p *producer) unfinished(number int) []events.HoldEvent {
+	holder := fmt.Sprintf("%s waits %d", p.name, number)
+	w, start := generate.WeightOf(p.random, largeWeights), p.soon()
+	p.held(holder, w, start, start+100*day)
+	return []events.HoldEvent{
+		{Kind: events.KindRelease, Token: "t", Holder: holder, HoldID: "never", End: now() - day},
+		{Kind: events.KindHold, Token: "t", Holder: holder, HoldID: "soon", Start: start, End: start + 100*day, Weight: w},
+	}
 }
 
-func (s *story) release(id string, end events.Time) {
-	s.list = append(s.list, events.HoldEvent{Kind: events.KindRelease, Token: s.token, Holder: s.holder, HoldID: id, End: end})
+// Held, Refused and Reported implement [generate.Book]. The caller holds mu.
+func (p *producer) Held(holder string, w events.Weight, from, to events.Time, sign int) {
+	if sign < 0 {
+		from, to = min(to, events.Time(p.at)), from // what is counted backwards is taken off
+	}
+	p.held(holder, w, from, to)
 }
 
-func (s *story) balance(w events.Weight, at events.Time) {
-	s.list = append(s.list, events.HoldEvent{Kind: events.KindBalance, Token: s.token, Holder: s.holder, Start: at, Weight: w})
-}
+// Refused notes that an event must be refused.
+func (p *producer) Refused(reason events.Reason) { p.known.Refused[reason.String()]++ }
 
-// counts notes what the story comes to.
-func (s *story) counts(w events.Weight, from, to events.Time) { s.held(s.holder, w, from, to) }
-
-func (s *story) refused(reason string) { s.known.Refused[reason]++ }
-
-var none = events.Weight{}
-
-// allStories are the stories. Each is of a token of its own, but other stories of the holder are told at the same time.
-var allStories = []func(s *story){
-	func(s *story) { // a hold that is over
-		w, start := s.weight(), s.start()
-		end := s.later(start)
-		s.hold("", 0, w, start, end)
-		s.counts(w, start, end)
-	},
-	func(s *story) { // one that stays open
-		w, start := s.weight(), s.start()
-		s.hold("", 0, w, start, events.Open)
-		s.counts(w, start, events.Open)
-	},
-	func(s *story) { // one that ends while the faults go on
-		w, start, end := s.weight(), s.start(), s.soon()
-		s.hold("", 0, w, start, end)
-		s.counts(w, start, end)
-	},
-	func(s *story) { // one that begins soon and ends some day
-		w, start := s.weight(), now()+events.Time(s.random.Int64N(200_000))
-		end := start + 100*day
-		s.hold(s.token, 0, w, start, end)
-		s.counts(w, start, end)
-	},
-	func(s *story) { // a hold stated twice, then otherwise, then as at first, then otherwise again
-		w1, w2, w3, start := s.weight(), s.weight(), s.weight(), s.start()
-		end := s.later(start)
-		s.hold(s.token, 0, w1, start, events.Open)
-		s.hold(s.token, 0, w1, start, events.Open)
-		s.hold(s.token, 1, w2, start, end)
-		s.hold(s.token, 0, w1, start, events.Open)
-		s.hold(s.token, 5, w3, start-7, end)
-		s.counts(w3, start-7, end)
-		s.refused("stale_revision")
-	},
-	func(s *story) { // another statement of a hold that was never stated
-		s.hold(s.token, 1, s.weight(), s.start(), events.Open)
-		s.refused("unknown_hold")
-	},
-	func(s *story) { // a release by name, another one, one that repeats it; and it is not reopened
-		w, start := s.weight(), s.start()
-		end := s.later(start)
-		s.hold(s.token, 0, w, start, events.Open)
-		s.release(s.token, end)
-		s.release(s.token, s.later(end))
-		s.release(s.token, end)
-		s.hold(s.token, 0, w, start, events.Open)
-		s.counts(w, start, end)
-		s.refused("already_ended")
-	},
-	func(s *story) { // a release that lies ahead
-		w, start, end := s.weight(), s.start(), s.soon()
-		s.hold(s.token, 0, w, start, events.Open)
-		s.release(s.token, end)
-		s.counts(w, start, end)
-	},
-	func(s *story) { // a release that overtakes its hold, twice
-		w, start := s.weight(), s.start()
-		end := s.later(start)
-		s.release(s.token, end)
-		s.release(s.token, end)
-		s.hold(s.token, 0, w, start, events.Open)
-		s.counts(w, start, end)
-	},
-	func(s *story) { // one that turns out to end its hold before it started
-		w, start := s.weight(), s.start()
-		s.release(s.token, start-1)
-		s.hold(s.token, 0, w, start, events.Open)
-		s.counts(w, start, events.Open)
-		s.refused("release_before_start")
-	},
-	func(s *story) { // one whose hold never comes: it waits
-		s.release(s.token, s.start())
-	},
-	func(s *story) { // a release of all that is open; then there is nothing left
-		w1, w2, start := s.weight(), s.weight(), s.start()
-		later := s.later(start)
-		end := s.later(later)
-		s.hold("", 0, w1, start, events.Open)
-		s.hold(s.token, 0, w2, later, events.Open)
-		s.release("", end)
-		s.release("", end)
-		s.counts(w1, start, end)
-		s.counts(w2, later, end)
-		s.refused("nothing_to_release")
-	},
-	func(s *story) { // a balance that changes, is said again, is late, and is gone
-		w1, w2, first := s.weight(), s.weight(), s.start()
-		second := s.later(first)
-		end := s.later(second)
-		s.balance(w1, first)
-		s.balance(w2, second)
-		s.balance(w2, second)
-		s.balance(w1, first)
-		s.balance(none, end)
-		s.counts(w1, first, second)
-		s.counts(w2, second, end)
-		s.refused("balance_out_of_order")
-	},
-	func(s *story) { // a balance that stays, from soon on
-		w1, w2, first := s.weight(), s.weight(), s.start()
-		second := now() + events.Time(s.random.Int64N(200_000))
-		s.balance(w1, first)
-		s.balance(w2, second)
-		s.counts(w1, first, second)
-		s.counts(w2, second, events.Open)
-	},
-}
-
-// rareStories are of a holder of their own, who goes over the policy's caps.
-var rareStories = []func(s *story){
-	func(s *story) {
-		for i := range s.MaxHolds + 3 {
-			w, start := s.weight(), s.start()
-			s.hold(fmt.Sprint("h", i), 0, w, start, events.Open)
-			if i < s.MaxHolds {
-				s.counts(w, start, events.Open)
-			} else {
-				s.refused("too_many_holds")
-			}
-		}
-	},
-	func(s *story) {
-		for i := range s.MaxTokens + 3 {
-			s.token = fmt.Sprint("token ", i)
-			w, start := s.weight(), s.start()
-			s.balance(w, start)
-			if i < s.MaxTokens {
-				s.counts(w, start, events.Open)
-			} else {
-				s.refused("too_many_tokens")
-			}
-		}
-	},
-}
+// Reported notes that an event of PoH is accepted.
+func (p *producer) Reported(e *events.PoHEvent) { p.did(e) }

@@ -57,8 +57,10 @@ type IngestClient interface {
 	// count twice.
 	//
 	// Errors: UNAVAILABLE (NATS does not answer, more comes than it stores, or the service stops; RetryInfo says when to go
-	// on), RESOURCE_EXHAUSTED (a message is too large, or there are too many calls), DEADLINE_EXCEEDED (no message came
-	// for 30 s).
+	// on), RESOURCE_EXHAUSTED (a message is too large, there are too many calls, or, with the reason LIMITED, a message is
+	// over a limit of its producer; RetryInfo says when it passes), INVALID_ARGUMENT (OVER_BURST: a message is over a limit
+	// and never passes; divide it), UNAUTHENTICATED and PERMISSION_DENIED (where the service knows its producers: the call has
+	// no token that it knows, or another producer's name), DEADLINE_EXCEEDED (no message came for 30 s).
 	Record(context.Context) *connect.ClientStreamForClient[v1.RecordRequest, v1.RecordResponse]
 }
 
@@ -107,8 +109,10 @@ type IngestHandler interface {
 	// count twice.
 	//
 	// Errors: UNAVAILABLE (NATS does not answer, more comes than it stores, or the service stops; RetryInfo says when to go
-	// on), RESOURCE_EXHAUSTED (a message is too large, or there are too many calls), DEADLINE_EXCEEDED (no message came
-	// for 30 s).
+	// on), RESOURCE_EXHAUSTED (a message is too large, there are too many calls, or, with the reason LIMITED, a message is
+	// over a limit of its producer; RetryInfo says when it passes), INVALID_ARGUMENT (OVER_BURST: a message is over a limit
+	// and never passes; divide it), UNAUTHENTICATED and PERMISSION_DENIED (where the service knows its producers: the call has
+	// no token that it knows, or another producer's name), DEADLINE_EXCEEDED (no message came for 30 s).
 	Record(context.Context, *connect.ClientStream[v1.RecordRequest]) (*connect.Response[v1.RecordResponse], error)
 }
 
