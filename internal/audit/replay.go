@@ -13,20 +13,6 @@ import (
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
-// Stored is what the pipeline has stored, and the streams that belong to it.
-type Stored interface {
-	state.Stream
-	// Bucket returns the bucket of that name.
-	Bucket(name string) state.Bucket
-}
-
-// Buckets returns the live buckets as a Stored.
-func Buckets(c *jetstream.Client) Stored { return buckets{c} }
-
-type buckets struct{ *jetstream.Client }
-
-func (b buckets) Bucket(name string) state.Bucket { return b.Client.Bucket(name) }
-
 // Options say what to replay, and how far.
 type Options struct {
 	// Source has the messages. Required.

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/score"
@@ -144,3 +145,23 @@ func (p *Policy) With(changes map[string]string) (Policy, error) {
 	}
 	return ParsePolicy(m)
 }
+
+// SlotSequence returns the sequence that the value of a slot's key says it is folded through; the content is not looked at.
+func SlotSequence(value []byte) (uint64, error) {
+	r := wire.NewReader(string(value))
+	if n := r.Array(); n != slotParts {
+		r.Fail("a slot of %d parts; it has %d", n, slotParts)
+	}
+	readVersion(&r)
+	r.Uint()
+	sequence := r.Uint()
+	return sequence, r.Err()
+}
+
+// EncodeEmpty returns a slot of that stream which nothing has reached, as it would be encoded.
+func (l *Log[E, C]) EncodeEmpty(p *Policy, created int64) []byte {
+	return l.appendSlot(nil, &Slot[C]{Created: created, Content: l.empty(p)})
+}
+
+// CreatedAt returns when the stream was made that the checkpoint is of.
+func (c *Checkpoint) CreatedAt() time.Time { return time.Unix(0, c.Created) }
