@@ -59,6 +59,9 @@ func newJudge[E, C any](log *state.Log[E, C], p *state.Policy, k *kind[E, C], nu
 		if at, ok := j.slotStop(i); ok {
 			j.stops = append(j.stops, at)
 		}
+		if at, ok := j.listedStop(i); ok {
+			j.stops = append(j.stops, at)
+		}
 	}
 	slices.Sort(j.stops)
 	j.stops = slices.Compact(j.stops)
@@ -76,6 +79,17 @@ func (j *judge[E, C]) slotStop(i int) (uint64, bool) {
 		return j.due, j.cut.checkpoint != nil
 	}
 	return max(sequence, j.due), true
+}
+
+// listedStop returns the sequence as of which a slot is compared with what the checkpoint lists, if that slot has been overwritten by a
+// newer one.
+func (j *judge[E, C]) listedStop(i int) (uint64, bool) {
+	if j.cut.checkpoint == nil || j.cut.slots[i] == nil {
+		return 0, false
+	}
+	listed := j.cut.checkpoint.SlotSequence(i)
+	sequence, err := state.SlotSequence(j.cut.slots[i])
+	return max(listed, j.due), err == nil && listed > 0 && sequence > listed
 }
 
 // take folds the next message, after what is to be compared before it.
@@ -104,6 +118,9 @@ func (j *judge[E, C]) reach(sequence uint64) {
 		for i := range j.cut.slots {
 			if stop, ok := j.slotStop(i); ok && stop == at {
 				j.compareSlot(i, at)
+			}
+			if stop, ok := j.listedStop(i); ok && stop == at {
+				j.compareListed(i)
 			}
 		}
 	}
@@ -148,6 +165,14 @@ func (j *judge[E, C]) compareCheckpoint() {
 		d.Explanation = "the checkpoint does not follow from the stream"
 	}
 	j.add(d)
+}
+
+// compareListed compares what the checkpoint lists of a slot, which has been overwritten, with what the slot came to.
+func (j *judge[E, C]) compareListed(i int) {
+	listed := j.cut.checkpoint.SlotSequence(i)
+	if then := j.part.EncodeSlot(i, listed); then == nil || state.DigestOf(then) != j.cut.checkpoint.SlotDigest(i) {
+		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf("the digest that it lists of slot %s, as of sequence %d, is not that of what follows from the stream", jetstream.SlotKey(j.number, i), listed)})
+	}
 }
 
 func valuesOf(list []state.Difference) []Value {
