@@ -2,29 +2,61 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"log/slog"
 
 	"github.com/nats-io/nats.go"
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/city-chain/holdfast/internal/importer"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// importing imports files.
+// importing imports files, or copies a stream.
 type importing struct {
-	Files []string `arg:"" name:"file" help:"CSV with the header token_id,holder_id,start,end,weight, or NDJSON; - is standard input."`
-	Name  string   `help:"What the import is known by, instead of the file's base name. Under a new name all of a file counts anew." placeholder:"NAME"`
+	Files  []string `arg:"" optional:"" name:"file" help:"CSV with the header token_id,holder_id,start,end,weight or time,holder_id,token_id,change, or NDJSON; - is standard input."`
+	Name   string   `help:"What the import is known by, instead of the file's base name or the stream's name. Under a new name all of it counts anew." placeholder:"NAME"`
+	Format string   `help:"What the files are: auto (by name and beginning), csv (holds), ndjson (events), deltas (CSV of changes of balances); or nats, to copy --from-stream." enum:"auto,csv,ndjson,deltas,nats" default:"auto"`
+	Follow bool     `help:"Go on with what is added to the file, or to the stream, until Ctrl-C."`
+	JSON   bool     `name:"json" help:"Print what became of each file as a line of JSON."`
+
+	IgnoreHolder []string `name:"ignore-holder" help:"Skip the rows of this holder, such as the address that tokens are minted from; may be given again." placeholder:"ID" sep:"none" group:"Of --format deltas:"`
+	MaxBalances  int      `name:"max-balances" help:"Most balances that are kept in memory, some 200 bytes each." default:"4000000" group:"Of --format deltas:"`
+
+	FromStream string            `name:"from-stream" help:"The stream to copy." placeholder:"NAME" group:"Of --format nats:"`
+	Subject    string            `help:"Copy this subject of it alone; wildcards are permitted." placeholder:"SUBJECT" group:"Of --format nats:"`
+	FromSeq    uint64            `name:"from-seq" help:"The sequence to begin with (default: the first that there is). What is copied already is not copied again." placeholder:"N" group:"Of --format nats:"`
+	FromURL    string            `name:"from-nats" help:"NATS servers that have the stream, if not those of --nats." placeholder:"URL" group:"Of --format nats:"`
+	FromLogin  service.NATSLogin `embed:"" prefix:"from-"`
+
 	service.NATSFlags
 	jobFlags
 }
 
 // Validate is called when the flags are parsed.
 func (i *importing) Validate() error {
-	return errors.Join(i.NATSFlags.Validate(), i.jobFlags.Validate())
+	var own error
+	switch copies := i.Format == string(importer.NATS); {
+	case copies && i.FromStream == "":
+		own = errors.New("--format nats: name the stream to copy by --from-stream")
+	case copies && len(i.Files) > 0:
+		own = fmt.Errorf("--format nats copies a stream, and %q is a file: leave one of them out", i.Files[0])
+	case copies && (len(i.IgnoreHolder) > 0 || i.MaxBalances != importer.DefaultMaxBalances):
+		own = errors.New("--ignore-holder and --max-balances are for files of deltas")
+	case copies && i.FromURL == "" && i.FromLogin != (service.NATSLogin{}):
+		own = errors.New("--from-nats-user and the like are for --from-nats: name the servers by it, or leave them out, and --nats with its login is used")
+	case !copies && (i.FromStream != "" || i.Subject != "" || i.FromSeq != 0 || i.FromURL != "" || i.FromLogin != (service.NATSLogin{})):
+		own = errors.New("--from-stream, --from-nats, --subject and --from-seq are for --format nats")
+	case !copies && len(i.Files) == 0:
+		own = errors.New(`expected "<file> ...", or --format nats with --from-stream`)
+	case i.Follow && len(i.Files) > 1:
+		own = errors.New("--follow: one file can be followed: follow each by a command of its own")
+	case i.MaxBalances < 1:
+		own = fmt.Errorf("--max-balances=%d: it is at least 1", i.MaxBalances)
+	}
+	return errors.Join(own, i.NATSFlags.Validate(), i.jobFlags.Validate())
 }
 
 func (i *importing) run(ctx context.Context, s *session) error {
@@ -44,52 +76,96 @@ func (i *importing) run(ctx context.Context, s *session) error {
 	return err
 }
 
-// files imports the files and says what became of them. The error is errSaid if a line was refused.
+// files imports the files, or copies the stream, and says what became of them. The error is errSaid if a line was refused.
 func (i *importing) files(ctx context.Context, s *session) ([]importer.Result, error) {
 	logger := s.logFlags.Logger(s.stderr)
-	nc, err := jetstream.Connect(ctx, i.Options("holdfast-import", logger))
-	if errors.Is(err, nats.ErrNoServers) {
-		return nil, fmt.Errorf("%w (is NATS running? --nats says where)", err)
-	}
+	client, err := i.connect(ctx, i.NATSFlags, "--nats", logger)
 	if err != nil {
 		return nil, err
 	}
-	defer nc.Close()
-	client, err := jetstream.New(nc)
-	if err != nil {
-		return nil, err
-	}
-	progress := &progressDisplay{session: s}
-	m, err := importer.New(importer.Options{
+	defer client.Conn().Close()
+	progress := &progressDisplay{session: s, follow: i.Follow}
+	o := importer.Options{
 		Records: client.Bucket(jetstream.Producers), Publish: importer.Publish(client, logger),
-		Name: i.Name, Stdin: s.stdin, Logger: logger,
+		Name: i.Name, Stdin: s.stdin, Logger: logger, IgnoreHolders: i.IgnoreHolder, MaxBalances: i.MaxBalances, Follow: i.Follow,
 		Progress: progress.show,
 		Report: func(r importer.Refused) {
 			progress.clear()
 			fmt.Fprintln(s.stderr, r.Error())
 		},
-	})
+	}
+	if format := importer.Format(i.Format); format != "auto" && format != importer.NATS {
+		o.Format = format
+	}
+	m, err := importer.New(o)
 	if err != nil {
 		return nil, err
 	}
-	results, err := m.Import(ctx, i.Files...)
+	var results []importer.Result
+	if i.Format == string(importer.NATS) {
+		results, err = i.copy(ctx, m, client, logger)
+	} else {
+		results, err = m.Import(ctx, i.Files...)
+	}
 	progress.clear()
+	return results, i.say(s, results, err)
+}
+
+// connect connects to the servers that a flag names.
+func (i *importing) connect(ctx context.Context, flags service.NATSFlags, flag string, logger *slog.Logger) (*jetstream.Client, error) {
+	nc, err := jetstream.Connect(ctx, flags.Options("holdfast-import", logger))
+	if errors.Is(err, nats.ErrNoServers) {
+		return nil, fmt.Errorf("%w (is NATS running? %s says where)", err, flag)
+	}
+	if err != nil {
+		return nil, err
+	}
+	client, err := jetstream.New(nc)
+	if err != nil {
+		nc.Close()
+	}
+	return client, err
+}
+
+// copy copies the stream from its server, which may be the one of the logs.
+func (i *importing) copy(ctx context.Context, m *importer.Importer, logs *jetstream.Client, logger *slog.Logger) ([]importer.Result, error) {
+	source := logs
+	if i.FromURL != "" {
+		var err error
+		if source, err = i.connect(ctx, service.NATSFlags{URL: i.FromURL, NATSLogin: i.FromLogin}, "--from-nats", logger); err != nil {
+			return nil, err
+		}
+		defer source.Conn().Close()
+	}
+	stream, err := importer.OpenStream(ctx, source, logs, i.FromStream, i.Subject, i.FromSeq)
+	if err != nil {
+		return nil, fmt.Errorf("import stream %s: %w", i.FromStream, err)
+	}
+	result, err := m.Copy(ctx, stream)
+	return []importer.Result{result}, err
+}
+
+// say says what became of the files, and returns the error that the command ends with.
+func (i *importing) say(s *session, results []importer.Result, err error) error {
 	refused := int64(0)
 	for _, r := range results {
 		refused += r.Refused
-		if err == nil || r.Totals != (importer.Totals{}) { // "nothing new" is not to be said of a file that was refused
+		switch {
+		case i.JSON:
+			printResultJSON(s, r)
+		case err == nil || r.Totals != (importer.Totals{}): // "nothing new" is not to be said of a file that was refused
 			printResult(s, r)
 		}
 	}
 	switch {
-	case errors.Is(err, jetstream.ErrNoStream):
-		return results, fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+	case errors.Is(err, jetstream.ErrNoStream) && len(results) > 0: // a stream to copy that is not there has no result
+		return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
 	case err != nil:
-		return results, err
+		return err
 	case refused > 0:
-		return results, errSaid
+		return errSaid
 	}
-	return results, nil
+	return nil
 }
 
 // printResult says what became of a file.
@@ -108,14 +184,45 @@ func printResult(s *session, r importer.Result) {
 		if r.Before.Events > 0 {
 			fmt.Fprintf(s.stdout, ", after %d before", r.Before.Events)
 		}
+		switch {
+		case r.Skipped > 0 && r.Format == importer.Deltas:
+			fmt.Fprintf(s.stdout, "; %s of ignored holders", count(r.Skipped, "row"))
+		case r.Skipped > 0:
+			fmt.Fprintf(s.stdout, "; %s had come before under the same number", count(r.Skipped, "event"))
+		}
 		fmt.Fprintln(s.stdout)
 	}
 	if more := r.Refused - importer.MaxReports; more > 0 {
 		fmt.Fprintf(s.stderr, "%s: and %d more\n", r.File, more)
 	}
-	if r.Refused > 0 {
+	if r.Refused == 0 {
+		return
+	}
+	switch r.Format {
+	case importer.NATS:
+		fmt.Fprintf(s.stderr, "%s: %s refused and kept in %s, each with its sequence, why, and its bytes\n", r.File, count(r.Refused, "event"), r.RefusedFile)
+	case importer.Deltas:
+		fmt.Fprintf(s.stderr, "%s: %s refused and kept in %s, to be mended at the end of the file and imported with it\n", r.File, count(r.Refused, "line"), r.RefusedFile)
+	default:
 		fmt.Fprintf(s.stderr, "%s: %s refused and kept in %s, to be mended and imported as a file of its own\n", r.File, count(r.Refused, "line"), r.RefusedFile)
 	}
+}
+
+// printResultJSON says the same for programs, on one line.
+func printResultJSON(s *session, r importer.Result) {
+	line, err := json.Marshal(struct {
+		File   string          `json:"file"`
+		Name   string          `json:"name,omitempty"`
+		Format importer.Format `json:"format,omitempty"`
+		Before importer.Totals `json:"before"`
+		importer.Totals
+		Bytes       int64  `json:"bytes"`
+		RefusedFile string `json:"refused_file,omitempty"`
+	}{r.File, r.Name, r.Format, r.Before, r.Totals, r.Bytes, r.RefusedFile})
+	if err != nil {
+		panic("import: a result as JSON: " + err.Error()) // of texts and numbers, so never
+	}
+	fmt.Fprintf(s.stdout, "%s\n", line)
 }
 
 // count says how many there are of something: "1 line", "2 lines".
@@ -124,40 +231,4 @@ func count(n int64, noun string) string {
 		return "1 " + noun
 	}
 	return fmt.Sprintf("%d %ss", n, noun)
-}
-
-// progressDisplay shows the progress of one file after the other, if standard error is a terminal.
-type progressDisplay struct {
-	*session
-	file string
-	bar  *progressbar.ProgressBar
-}
-
-func (d *progressDisplay) show(p importer.Progress) {
-	if d.bar == nil || d.file != p.File {
-		d.clear()
-		total := p.BytesTotal
-		if total == 0 {
-			total = -1 // unknown
-		}
-		d.file = p.File
-		d.bar = progressbar.NewOptions64(total,
-			progressbar.OptionSetWriter(d.stderr),
-			progressbar.OptionSetVisibility(isTerminal(d.stderr)),
-			progressbar.OptionSetDescription(filepath.Base(p.File)),
-			progressbar.OptionShowBytes(true),
-			progressbar.OptionShowElapsedTimeOnFinish(),
-			progressbar.OptionClearOnFinish(),
-		)
-	}
-	_ = d.bar.Set64(p.BytesRead) // it fails on a bar that is complete
-	d.bar.Describe(fmt.Sprintf("%s: %s", filepath.Base(p.File), count(p.Events, "event")))
-}
-
-// clear takes the bar away.
-func (d *progressDisplay) clear() {
-	if d.bar != nil {
-		_ = d.bar.Clear()
-		d.bar = nil
-	}
 }

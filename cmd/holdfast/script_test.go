@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/city-chain/holdfast/internal/embedded"
@@ -31,7 +32,9 @@ func TestMain(m *testing.M) {
 //	                        (and the addresses $NATS_AT, $INGEST_AT and $EXPORTER_AT)
 //	down                    end it as Ctrl-C would, and expect that it ends well (Windows: kill it)
 //	nats                    a NATS server without streams, at $NATS
+//	stream NAME SUBJECT     a stream that is none of ours, at $NATS
 //	publish SUBJECT TEXT    publish a message to the stream of that subject, at $NATS
+//	append FILE FROM        add what the file FROM has to FILE, without a moment in which FILE has less
 //	exits CODE COMMAND...   run a command and expect its exit code
 //	await REGEXP COMMAND... run a command again and again until it succeeds and its standard output matches
 //	pushgateway             take what is pushed to the URL $PUSHGATEWAY, and write each figure to pushed/JOB/NAME
@@ -59,7 +62,9 @@ var scriptCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"up":      scriptUp,
 	"down":    scriptDown,
 	"nats":    scriptNATS,
+	"stream":  scriptStream,
 	"publish": scriptPublish,
+	"append":  scriptAppend,
 	"exits":   scriptExits,
 	"await":   scriptAwait,
 	"empty":   scriptEmpty,
@@ -89,6 +94,22 @@ func scriptNATS(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("NATS", server.URL())
 }
 
+// scriptStream makes a stream of somebody else.
+func scriptStream(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: stream NAME SUBJECT")
+	}
+	bounded, cancel := context.WithTimeout(context.Background(), patienceOfScripts)
+	defer cancel()
+	nc, err := jetstream.Connect(bounded, jetstream.Options{URL: ts.Getenv("NATS")})
+	ts.Check(err)
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	ts.Check(err)
+	_, err = js.CreateStream(bounded, natsjs.StreamConfig{Name: args[0], Subjects: []string{args[1]}})
+	ts.Check(err)
+}
+
 // scriptPublish publishes what a producer would.
 func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
@@ -103,6 +124,17 @@ func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	_, err = client.Publish(bounded, args[0], nil, []byte(args[1]))
 	ts.Check(err)
+}
+
+// scriptAppend lets a file grow.
+func scriptAppend(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: append FILE FROM")
+	}
+	file, err := os.OpenFile(ts.MkAbs(args[0]), os.O_APPEND|os.O_WRONLY, 0)
+	ts.Check(err)
+	_, err = file.WriteString(ts.ReadFile(args[1]))
+	ts.Check(errors.Join(err, file.Close()))
 }
 
 // scriptExits runs a command and looks at its exit code, where "! exec" would take any but 0.

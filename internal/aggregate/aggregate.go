@@ -228,6 +228,9 @@ func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
 	for _, c := range changes {
 		s.Logger.Info("created "+c.Created, "component", "aggregator")
 	}
+	if drift, ok := errors.AsType[*jetstream.DriftError](err); ok {
+		return nil, byFlags(drift, recorded)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -365,26 +366,55 @@ func TestBucketsHoldWhatTheStreamsFoldTo(t *testing.T) {
 	stopSecond()
 }
 
-// What a stopping service has folded is stored before Run returns.
+// What a stopping service has folded is stored before Run returns, though messages came up to the end.
 func TestStopStoresWhatIsFolded(t *testing.T) {
 	s := startServer(t)
 	o := s.options()
-	o.MaxStaleness = time.Hour
+	registry := prometheus.NewRegistry()
+	o.Registry, o.MaxStaleness = registry, time.Hour // so nothing is stored of a partition that is not quiet
 	stop := s.start(o)
-	s.publishSome(1, 20)
+	folded := func() uint64 { return uint64(sum(t, registry, "holdfast_aggregator_messages_total")) }
+	id := "holder-1"
+	place := events.PlaceOf(id).Partition
+	ctx, cancel := context.WithCancel(t.Context())
+	var publishing sync.WaitGroup
+	publishing.Go(func() {
+		for ctx.Err() == nil {
+			data := fmt.Appendf(nil, `{"token_id":"t","holder_id":%q,"start":1,"end":2,"weight":1}`, id)
+			if _, err := s.client.Publish(ctx, jetstream.Holds.Subject(id), nil, data); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+	s.wait("few messages are folded", func() bool { return folded() >= 200 })
 	stop()
-	before, err := s.client.StreamState(t.Context(), jetstream.Holds)
+	cancel()
+	publishing.Wait()
+	c := s.checkpoint(jetstream.Holds, place)
+	if c == nil {
+		t.Fatalf("%d messages were folded, and no checkpoint is stored", folded())
+	}
+	if c.Messages != folded() || sum(t, registry, "holdfast_aggregator_reloads_total") != 0 {
+		t.Errorf("%d messages were folded, and %d of them stored on stopping", folded(), c.Messages)
+	}
+}
+
+// sum adds up all series of a counter.
+func sum(t *testing.T, g prometheus.Gatherer, name string) float64 {
+	t.Helper()
+	families, err := g.Gather()
 	if err != nil {
 		t.Fatal(err)
 	}
-	policy := state.DefaultPolicy()
-	stored := s.stored(&policy)
-	stop = s.start(s.options())
-	s.settled(jetstream.Holds)
-	stop()
-	if after := s.stored(&policy); stored.Messages > after.Messages || before.Messages == 0 {
-		t.Errorf("%d messages were stored on stopping, %d in the end, of %d", stored.Messages, after.Messages, before.Messages)
+	total := 0.0
+	for _, f := range families {
+		if f.GetName() == name {
+			for _, m := range f.GetMetric() {
+				total += m.GetCounter().GetValue()
+			}
+		}
 	}
+	return total
 }
 
 // faulty is a bucket whose commits fail as they are told to.
@@ -561,20 +591,102 @@ func TestRejectionsOfAnotherStream(t *testing.T) {
 	}
 }
 
+// What was started with other flags than the streams were made with is told which, and what to start with.
 func TestAnotherPolicyIsRefused(t *testing.T) {
+	const leave = ", or leave all flags of the policy out"
+	for name, test := range map[string]struct {
+		made, started func(*state.Policy)
+		want          string
+	}{
+		"a TTL, of none": {
+			func(*state.Policy) {}, func(p *state.Policy) { p.Score.TTL = 1000 },
+			"--ttl=1s is not what the streams were made with, and a policy stays as it is: start without any flag of the policy",
+		},
+		"a TTL, of another": {
+			func(p *state.Policy) { p.Score.TTL = 86_400_000 }, func(p *state.Policy) { p.Score.TTL = 1000 },
+			"--ttl=1s is not what the streams were made with, and a policy stays as it is: start with --ttl=24h0m0s" + leave,
+		},
+		"a TTL, and the window is forgotten": {
+			func(p *state.Policy) {
+				p.Score.TTL, p.Score.Window, p.Score.WindowStep = 86_400_000, 86_400_000, 3_600_000
+			},
+			func(p *state.Policy) { p.Score.TTL = 86_400_000 },
+			"--window-step=0s (the default) --window=0s (the default) are not what the streams were made with, and a policy stays as it is: " +
+				"start with --ttl=24h0m0s --window-step=1h0m0s --window=24h0m0s" + leave,
+		},
+		"caps": {
+			func(p *state.Policy) { p.Score.SlotBytes, p.PoH.SlotBytes = 500_000, 500_000 },
+			func(p *state.Policy) { p.Score.TTL, p.Score.TTLOpen, p.MaxProducers = 1000, true, 7 },
+			"--max-producers=7 --max-slot-bytes=960000 (the default) --ttl-open-holds=true --ttl=1s are not what the streams were made with, and a policy stays as it is: " +
+				"start with --max-slot-bytes=500000" + leave,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			made, started := state.DefaultPolicy(), state.DefaultPolicy()
+			test.made(&made)
+			test.started(&started)
+			o := s.options()
+			o.Policy = &made
+			s.start(o)()
+			o = s.options()
+			o.Policy = &started
+			service, err := New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = service.Run(t.Context())
+			if _, ok := errors.AsType[*jetstream.DriftError](err); !ok {
+				t.Fatalf("it ends with %v, want a DriftError", err)
+			}
+			if err.Error() != test.want {
+				t.Errorf("it says\n%s\nnot\n%s", err, test.want)
+			}
+		})
+	}
+}
+
+// So is one that is to keep another number of copies; what no flag can make good is told as it is.
+func TestOtherDriftIsTold(t *testing.T) {
 	s := startServer(t)
 	s.start(s.options())()
-	o := s.options()
-	policy := state.DefaultPolicy()
-	policy.Score.TTL = 1000
-	o.Policy = &policy
-	service, err := New(o)
-	if err != nil {
-		t.Fatal(err)
+	run := func(o Options) string {
+		t.Helper()
+		service, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err = service.Run(t.Context()); err == nil {
+			t.Fatal("it runs")
+		}
+		return err.Error()
 	}
-	var drift *jetstream.DriftError
-	if err := service.Run(t.Context()); !errors.As(err, &drift) || !strings.Contains(err.Error(), "ttl") {
-		t.Errorf("another policy: %v", err)
+	o := s.options()
+	o.Replicas = 3
+	if text := run(o); !strings.HasPrefix(text, "--replicas=3, and stream HOLDS has 1, ") || !strings.HasSuffix(text, "leave the flag out, or have an operator change how many there are (nats stream edit)") {
+		t.Error(text)
+	}
+	drift := &jetstream.DriftError{Differences: []jetstream.Difference{
+		{Object: "stream HOLDS", Field: "policy ttl", Have: "0s", Want: "1s"}, {Object: "stream HOLDS", Field: "max_age", Have: "1", Want: "0"},
+	}}
+	if err := byFlags(drift, nil); err != drift {
+		t.Errorf("of a stream with an age limit: %v", err)
+	}
+}
+
+// Every entry of the policy has a flag, and every flag of the policy is one of them.
+func TestPolicyFlagsAreKnown(t *testing.T) {
+	standard := state.DefaultPolicy()
+	flags, known := map[string]bool{}, map[string]bool{}
+	for name := range standard.Map() {
+		known[policyFlag[name]] = true
+	}
+	for f := range reflect.TypeFor[PolicyFlags]().Fields() {
+		flags["--"+f.Tag.Get("name")] = true
+	}
+	if diff := cmp.Diff(flags, known); diff != "" || len(policyFlag) != len(standard.Map()) {
+		t.Errorf("flags (-declared +told of):\n%s", diff)
 	}
 }
 

@@ -73,6 +73,7 @@ var simFaults = []string{
 	"commit stored", "commit in conflict", "commit not stored", "commit lost", "commit stored unacknowledged", "commit stored after it was given up",
 	"commit stored twice", "commit torn", "own commit recognised", "rejections stored in part", "rejections unknown",
 	"read from a lagging replica", "read from a deposed leader", "read failed", "owner died", "owner paused", "answer came to a paused owner", "owners overlapped", "handed over", "partition passed on idle",
+	"reading waited for storing",
 }
 
 type simCounts map[string]int
@@ -371,7 +372,7 @@ func (o *owner) load() {
 		return
 	}
 	o.loaded, o.turn = true, false
-	o.machine = newMachine(p, revision, limits{staleness: time.Second, drain: 2 * time.Second, idle: 10 * time.Second, unstored: 600}, w.attempt,
+	o.machine = newMachine(p, revision, limits{staleness: time.Second, drain: 2 * time.Second, idle: 10 * time.Second, unstored: simUnstored}, w.attempt,
 		func() *backoff { return &backoff{firstPause, w.delay} }, w.metrics, w.now)
 	o.read, _ = slices.BinarySearchFunc(w.messages, p.Sequence+1, func(m jetstream.Message, s uint64) int { return cmp.Compare(m.Sequence, s) })
 	o.poke()
@@ -411,7 +412,10 @@ func (o *owner) poke() {
 		case s.read && o.read < w.visible && !w.fault(10, "reading waits"):
 			o.machine.message(w.now, w.messages[o.read])
 			o.read++
+			w.checkUnstored(o)
 			continue
+		case !s.read && o.read < w.visible && o.unstored() >= simUnstored:
+			w.counts["reading waited for storing"]++
 		}
 		if !s.wake.IsZero() {
 			w.after(max(time.Microsecond, s.wake.Sub(w.now)), o.ifAlive(o.life, o.poke))
@@ -420,6 +424,28 @@ func (o *owner) poke() {
 			w.after(w.delay(50*time.Millisecond)+1, o.ifAlive(o.life, o.poke))
 		}
 		return
+	}
+}
+
+// simUnstored is how many bytes of messages an owner may have folded and not stored when it reads another one.
+const simUnstored = 600
+
+// unstored is the bytes of the messages that an owner has folded since it loaded and does not know to be stored, counted by themselves.
+func (o *owner) unstored() int {
+	n := 0
+	for _, m := range o.w.messages[:o.read] {
+		if m.Sequence > o.machine.through {
+			n += len(m.Data)
+		}
+	}
+	return n
+}
+
+// checkUnstored makes sure that reading waits for storing: only the message just read may lie beyond the bound.
+func (w *world) checkUnstored(o *owner) {
+	before := o.unstored() - len(w.messages[o.read-1].Data)
+	if before >= simUnstored {
+		w.violated("an owner has read on with %d bytes folded and not stored", before)
 	}
 }
 

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,6 +36,7 @@ const (
 	reasonTooManyReaders = "TOO_MANY_READERS"
 	reasonTooSlow        = "TOO_SLOW"
 	readersRetryAfter    = 10 * time.Second
+	slowRetryAfter       = time.Second
 
 	// resumePatience is how long a reader waits for a state that is behind what another exporter told it.
 	resumePatience = 3 * time.Second
@@ -46,6 +48,7 @@ const (
 type broadcaster struct {
 	beats   beats
 	most    int
+	limit   time.Duration // for which a reader may take nothing
 	readers atomic.Int64
 }
 
@@ -57,10 +60,10 @@ var uncompressed = connect.WithConditionalHandlerOptions(func(spec connect.Spec)
 	return []connect.HandlerOption{connect.WithCompressMinBytes(math.MaxInt)}
 })
 
-// newBroadcaster registers its metric and returns a broadcaster for at most so many readers at once.
-func newBroadcaster(view *View, most int, registry prometheus.Registerer) (*broadcaster, error) {
-	b := &broadcaster{beats: beats{view: view, span: beatSpan, size: pieceBytes}, most: most}
-	err := registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+// newBroadcaster registers its metric and returns a broadcaster for as many readers at once, and as slow ones, as the options say.
+func newBroadcaster(view *View, o *Options) (*broadcaster, error) {
+	b := &broadcaster{beats: beats{view: view, span: beatSpan, size: pieceBytes}, most: o.MaxReaders, limit: cmp.Or(o.WriteLimit, service.DefaultWriteLimit)}
+	err := o.Registry.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "holdfast_exporter_broadcast_readers", Help: "Streams of Broadcast that are open.",
 	}, func() float64 { return float64(b.readers.Load()) }))
 	if err != nil {
@@ -81,7 +84,7 @@ func (b *broadcaster) Broadcast(ctx context.Context, request *connect.Request[v1
 		return rpc.Retry(rpc.Fail(connect.CodeResourceExhausted, reasonTooManyReaders, map[string]string{"limit": strconv.Itoa(b.most)},
 			"there are %d readers of Broadcast already, which is the limit; ask another exporter, or later", b.most), readersRetryAfter)
 	}
-	r := &reader{beats: &b.beats, choose: choose, send: stream.Send}
+	r := &reader{beats: &b.beats, choose: choose, send: stream.Send, limit: b.limit}
 	if resume := request.Msg.GetResume(); resume != nil && choose.resumes() {
 		r.known = true
 		r.from = position{bucket: resume.GetBucket().AsTime(), revision: resume.GetRevision(), at: events.Time(resume.GetAt().AsTime().UnixMilli())}
@@ -126,6 +129,7 @@ type reader struct {
 	beats  *beats
 	choose chooser
 	send   func(*v1.BroadcastResponse) error
+	limit  time.Duration // for which it may take nothing
 
 	known bool     // the reader knows everything up to from
 	from  position // what it knows
@@ -241,7 +245,9 @@ func (r *reader) tell(ctx context.Context, m *v1.BroadcastResponse) error {
 		}
 		return nil
 	case errors.Is(err, service.ErrTooSlow):
-		return rpc.Fail(connect.CodeResourceExhausted, reasonTooSlow, nil, "%w; read faster, ask for fewer holders, or resume later", err)
+		// Over HTTP/2 as Go has it, a client that takes nothing is told the code alone, by the reset of its stream: decision 19.
+		return rpc.Retry(rpc.Fail(connect.CodeResourceExhausted, reasonTooSlow, map[string]string{"limit": r.limit.String()},
+			"%w; read faster, ask for fewer holders, or resume later", err), slowRetryAfter)
 	}
 	return err
 }

@@ -10,10 +10,16 @@ import (
 	"testing"
 	"time"
 
+	"connectrpc.com/connect"
+	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/testing/protocmp"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"pgregory.net/rapid"
 
 	v1 "github.com/city-chain/holdfast/api/holdfast/v1"
+	"github.com/city-chain/holdfast/internal/rpc"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -322,4 +328,30 @@ func rational(decimal string) *big.Rat {
 		panic(decimal)
 	}
 	return r
+}
+
+// What a reader that took nothing was to be told, had it taken anything: the limit, and when to come again.
+func TestReaderThatIsTooSlow(t *testing.T) {
+	r := &reader{limit: 3 * time.Second, send: func(*v1.BroadcastResponse) error {
+		return connect.NewError(connect.CodeUnknown, fmt.Errorf("write envelope: %w", service.ErrTooSlow))
+	}}
+	e, ok := errors.AsType[*connect.Error](r.tell(t.Context(), &v1.BroadcastResponse{}))
+	if !ok || e.Code() != connect.CodeResourceExhausted || len(e.Details()) != 2 {
+		t.Fatalf("a reader that is too slow: %v", e)
+	}
+	info, err := e.Details()[0].Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	retry, err := e.Details()[1].Value()
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []proto.Message{
+		&errdetails.ErrorInfo{Reason: "TOO_SLOW", Domain: rpc.Domain, Metadata: map[string]string{"limit": "3s"}},
+		&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)},
+	}
+	if diff := cmp.Diff(want, []proto.Message{info, retry}, protocmp.Transform()); diff != "" {
+		t.Errorf("details (-want +got):\n%s", diff)
+	}
 }

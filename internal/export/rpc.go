@@ -46,7 +46,7 @@ func newCalls(view *View, o *Options, logger *slog.Logger) (http.Handler, error)
 	if err != nil {
 		return nil, err
 	}
-	broadcaster, err := newBroadcaster(view, o.MaxReaders, o.Registry)
+	broadcaster, err := newBroadcaster(view, o)
 	if err != nil {
 		return nil, err
 	}

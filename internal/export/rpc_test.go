@@ -373,9 +373,33 @@ func TestCallsThatHaveNoAnswer(t *testing.T) {
 				expectError(t, err, connect.CodeOutOfRange, "replay", forgotten)
 			}
 			if c.name != "Connect, by GET" { // where it ends at the length of a header
-				expectError(t, top(&v1.TopNRequest{PageToken: strings.Repeat("A", rpc.MaxMessage)}), connect.CodeResourceExhausted, "1048576")
+				expectError(t, top(&v1.TopNRequest{PageToken: strings.Repeat("A", rpc.MaxMessage)}), connect.CodeResourceExhausted, "at most it is 1048576 bytes",
+					&errdetails.ErrorInfo{Reason: "MESSAGE_TOO_LARGE", Domain: rpc.Domain, Metadata: map[string]string{"limit": "1048576"}})
 			}
 		})
+	}
+}
+
+// A message is as large as it is when it is decompressed; and those that open a stream are no larger than others.
+func TestMessagesThatAreTooLarge(t *testing.T) {
+	t.Parallel()
+	r := calling(t, declared(t, nil), export.Options{})
+	both := &http.Protocols{}
+	both.SetUnencryptedHTTP2(true)
+	over := transport(t, &http.Transport{Protocols: both})
+	large := strings.Repeat("A", 2*rpc.MaxMessage)
+	want := &errdetails.ErrorInfo{Reason: "MESSAGE_TOO_LARGE", Domain: rpc.Domain, Metadata: map[string]string{"limit": "1048576"}}
+	for name, options := range map[string][]connect.ClientOption{
+		"gRPC": {connect.WithGRPC()}, "gRPC-Web": {connect.WithGRPCWeb()}, "Connect": {connect.WithProtoJSON()},
+	} {
+		c := overConnect(name, over, "http://"+r.GRPCAddr(), append(options, connect.WithSendGzip())...)
+		_, err := c.top(testContext(t), &v1.TopNRequest{PageToken: large})
+		expectError(t, err, connect.CodeResourceExhausted, "once it is decompressed; at most it is 1048576 bytes", want)
+	}
+	stream := listen(t, dial(t, r), &v1.BroadcastRequest{Holders: &v1.BroadcastRequest_Ids{Ids: &v1.HolderIds{HolderIds: []string{large}}}})
+	info := detailOf[*errdetails.ErrorInfo](t, stream.fails(connect.CodeResourceExhausted))
+	if diff := cmp.Diff(want, info, protocmp.Transform()); diff != "" {
+		t.Errorf("Broadcast: details (-want +got):\n%s", diff)
 	}
 }
 

@@ -84,3 +84,29 @@ func benchImport(b *testing.B, format importer.Format, to func() (importer.Recor
 	}
 	b.ReportMetric(float64(benchLines)*float64(b.N)/b.Elapsed().Seconds(), "lines/s")
 }
+
+// BenchmarkCopy is the importer alone on a stream of messages in memory, each an envelope of 100 numbered holds.
+func BenchmarkCopy(b *testing.B) {
+	const perMessage = 100
+	s := newMemory(b)
+	var list []events.HoldEvent
+	for i := range perMessage {
+		e := holdOf(fmt.Sprintf("token-%07d", i), "holder-00001")
+		list = append(list, e)
+	}
+	for i := range benchLines / perMessage {
+		s.add("any", events.AppendHolds(nil, events.Origin{Producer: "till", First: uint64(1 + i*perMessage)}, list))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		p := &process{world: newWorld(b)}
+		m, err := importer.New(importer.Options{Records: p, Publish: func(string, importer.Numbers) (importer.Publisher, error) { return &instant{}, nil }})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if result, err := m.Copy(context.Background(), s.stream()); err != nil || result.Events != benchLines {
+			b.Fatalf("%+v, %v", result, err)
+		}
+	}
+	b.ReportMetric(float64(benchLines)*float64(b.N)/b.Elapsed().Seconds(), "events/s")
+}

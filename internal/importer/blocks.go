@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -14,11 +15,20 @@ type job struct {
 	src       source
 	records   *recordKeeper
 	record    record // what is done, as the record says or will say at the next write
+	producer  string
 	publisher Publisher
 	refused   *refusedFile
 	result    *Result
 	reports   int
+	total     func() int64 // how much there is to read, in bytes or messages; 0 = unknown
+	settle    bool         // the record is written when nothing has come for a while, too
 }
+
+// settleAfter is for how long a source that is followed may give nothing until the record says that all before is done.
+const settleAfter = 500 * time.Millisecond
+
+// nextBlock reads the next block of a source into b; more is false at its end.
+type nextBlock func(b *block) (more bool, err error)
 
 // parsed is what the reading side hands to the publishing side.
 type parsed struct {
@@ -27,7 +37,7 @@ type parsed struct {
 }
 
 // blocks imports the announced block, if there is one, and then the rest, reading ahead by one block.
-func (j *job) blocks(ctx context.Context, r *reader, announced *block) error {
+func (j *job) blocks(ctx context.Context, next nextBlock, announced *block) error {
 	j.progress(part{})
 	if announced != nil {
 		if err := j.do(ctx, announced); err != nil {
@@ -39,12 +49,21 @@ func (j *job) blocks(ctx context.Context, r *reader, announced *block) error {
 	for range cap(free) {
 		free <- &block{}
 	}
-	go read(ctx, r, j.record.Format, ahead, free)
+	go read(ctx, next, ahead, free)
 	wrote := announced != nil
 	for {
+		var settle <-chan time.Time
+		if wrote && j.settle {
+			settle = time.After(settleAfter)
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		case <-settle:
+			if err := j.records.save(ctx, j.record); err != nil {
+				return err
+			}
+			wrote = false
 		case next, more := <-ahead:
 			switch {
 			case !more && wrote:
@@ -70,7 +89,7 @@ func (j *job) blocks(ctx context.Context, r *reader, announced *block) error {
 }
 
 // read reads the source to its end.
-func read(ctx context.Context, r *reader, format Format, ahead chan<- parsed, free <-chan *block) {
+func read(ctx context.Context, next nextBlock, ahead chan<- parsed, free <-chan *block) {
 	defer close(ahead)
 	for {
 		var b *block
@@ -79,7 +98,7 @@ func read(ctx context.Context, r *reader, format Format, ahead chan<- parsed, fr
 		case <-ctx.Done():
 			return
 		}
-		more, err := r.next(format, b)
+		more, err := next(b)
 		if err == nil && !more {
 			return
 		}
@@ -97,7 +116,8 @@ func read(ctx context.Context, r *reader, format Format, ahead chan<- parsed, fr
 // announce records that all before the block is done and that the block is next. From here on its bytes must not
 // change: some of its events may be in the log.
 func (j *job) announce(ctx context.Context, b *block) error {
-	j.record.Pending = &pending{End: b.end.Offset, Digest: b.end.Digest, Clock: b.clock}
+	p := b.pending
+	j.record.Pending = &p
 	return j.records.save(ctx, j.record)
 }
 
@@ -118,6 +138,12 @@ func (j *job) do(ctx context.Context, b *block) error {
 		return err
 	}
 	j.result.Bytes += b.end.Offset - j.record.Position.Offset
+	if j.record.Deltas != nil {
+		j.record.Deltas.Ahead = append(j.record.Deltas.Ahead, b.ahead...)
+	}
+	if j.record.Stream != nil {
+		j.record.Stream.Seen = b.seen
+	}
 	j.record.Position = b.end
 	j.record.Pending = nil
 	j.record.Next = j.publisher.Next()
@@ -191,12 +217,18 @@ func (j *job) wait(ctx context.Context, s sent) error {
 
 // progress tells how far the block after the record's position has come.
 func (j *job) progress(done part) {
-	p := Progress{File: j.src.file, BytesRead: j.record.Position.Offset + done.bytes, BytesTotal: j.src.size, Totals: j.record.Totals}
+	p := Progress{File: j.src.file, Totals: j.record.Totals}
 	p.Totals.add(done.totals)
+	if j.record.Stream == nil {
+		p.BytesRead, p.BytesTotal = j.record.Position.Offset+done.bytes, j.total()
+	} else {
+		p.MessagesRead, p.MessagesTotal = j.record.Position.Lines+done.messages, j.total()
+	}
 	j.importer.options.Progress(p)
 }
 
 func (t *Totals) add(more Totals) {
 	t.Events += more.Events
 	t.Refused += more.Refused
+	t.Skipped += more.Skipped
 }

@@ -29,19 +29,27 @@ func (w *world) outcome(path string) outcome {
 // steps are the writes of the record and the arrivals of single events in the log, so a process also dies
 // before and after FILE.refused is written: at the step after and at the step before.
 func TestFaultAtEachStep(t *testing.T) {
-	var text strings.Builder
-	text.WriteString(header)
+	var holds, changes strings.Builder
+	holds.WriteString(header)
+	changes.WriteString(deltas)
 	for i := range 12 {
-		fmt.Fprintf(&text, "t%d,h%d,1,2,3\nbroken %d\n\"t%d\nq\",h%d,1,,3\n", i, i%3, i, i, i%3)
+		fmt.Fprintf(&holds, "t%d,h%d,1,2,3\nbroken %d\n\"t%d\nq\",h%d,1,,3\n", i, i%3, i, i, i%3)
+		fmt.Fprintf(&changes, "%d,h%d,gold,%d\n%d,h%d,gold,-1000 # broken\n%d,h%d,gold,-1\n", i, i%3, i+1, i, i%3, i, i%3)
 	}
-	ideal, path := newWorld(t), file(t, "f.csv", text.String())
+	for name, text := range map[string]string{"holds": holds.String(), "deltas": changes.String()} {
+		t.Run(name, func(t *testing.T) { faultAtEachStep(t, text) })
+	}
+}
+
+func faultAtEachStep(t *testing.T, text string) {
+	ideal, path := newWorld(t), file(t, "f.csv", text)
 	ideal.must(path)
 	want := ideal.outcome(path)
 	diff(t, "without faults", []int{24, 12}, []int{len(ideal.holds), strings.Count(want.Refused, "broken")})
 
 	for kind := range faults {
 		for at := 1; ; at++ {
-			w, path := newWorld(t), file(t, "f.csv", text.String())
+			w, path := newWorld(t), file(t, "f.csv", text)
 			p := &process{world: w, at: at, fault: kind}
 			_, err := p.importer(importer.Options{}).Import(t.Context(), path)
 			if p.steps < at {
@@ -167,7 +175,7 @@ func TestLaw(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		name := rapid.SampledFrom([]string{"f.csv", "f.ndjson"}).Draw(rt, "name")
+		name := rapid.SampledFrom([]string{"f.csv", "f.ndjson", "deltas.csv"}).Draw(rt, "name")
 		lines := drawLines(rt, name, 30)
 		paths := [2]string{filepath.Join(dir, "ideal", name), filepath.Join(dir, "real", name)}
 		for _, path := range paths {
@@ -248,6 +256,10 @@ func drawLines(rt *rapid.T, name string, most int) []string {
 		rapid.SampledFrom(odd),
 	)
 	lines := []string{header}
+	if name == "deltas.csv" {
+		lines = []string{deltas}
+		line = drawDeltas()
+	}
 	if name == "f.ndjson" {
 		lines = nil
 		line = rapid.OneOf(
@@ -264,6 +276,17 @@ func drawLines(rt *rapid.T, name string, most int) []string {
 		lines = append(lines, text+rapid.SampledFrom([]string{"\n", "\r\n"}).Draw(rt, "end"))
 	}
 	return lines
+}
+
+// drawDeltas draws the lines of a file of deltas: of few holders, so that balances add up, and refused rows matter.
+func drawDeltas() *rapid.Generator[string] {
+	odd := []string{"", "x", ",,,", "1,h,gold,1,1", `1,"h,gold,1`, `","`, "99999999999,h1,gold,1"}
+	return rapid.OneOf(
+		rapid.Custom(func(rt *rapid.T) string {
+			return fmt.Sprintf("%d,h%d,t%d,%d", rapid.IntRange(0, 3).Draw(rt, "time"), rapid.IntRange(0, 3).Draw(rt, "h"), rapid.IntRange(0, 1).Draw(rt, "t"), rapid.IntRange(-9, 9).Draw(rt, "change"))
+		}),
+		rapid.SampledFrom(odd),
+	)
 }
 
 // interrupted is a process during one of whose writes of the record something else happens.

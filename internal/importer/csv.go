@@ -19,7 +19,7 @@ var columns = [...]string{"token_id", "holder_id", "start", "end", "weight"}
 // skipCSVHeader returns the length of the header line.
 func skipCSVHeader(text string) (int, error) {
 	var fields [len(columns)]string
-	count, length, refusal := splitCSV(text[:min(len(text), MaxLine)], &fields)
+	count, length, refusal := splitCSV(text[:min(len(text), MaxLine)], columns[:], fields[:])
 	if refusal == nil && count == len(columns) && fields == columns {
 		return length, nil
 	}
@@ -27,13 +27,14 @@ func skipCSVHeader(text string) (int, error) {
 		return 0, fmt.Errorf("%w: it is in UTF-16: save it in UTF-8", ErrFormat)
 	}
 	first := strings.TrimRight(text[:firstLine(text)], "\r\n")
-	return 0, fmt.Errorf("%w: line 1 is %s: a CSV file begins with the header %s, a file of NDJSON is named .ndjson or .jsonl, or begins with {", ErrFormat, quote(first), Header)
+	return 0, fmt.Errorf("%w: line 1 is %s: a CSV file begins with the header %s, or for changes of balances %s; a file of NDJSON is named .ndjson or .jsonl, or begins with {",
+		ErrFormat, quote(first), Header, DeltasHeader)
 }
 
 // readCSV reads a record.
 func readCSV(text string, b *block) (int, *events.Refusal) {
 	var fields [len(columns)]string
-	count, length, refusal := splitCSV(text, &fields)
+	count, length, refusal := splitCSV(text, columns[:], fields[:])
 	record := text[:length]
 	if refusal == nil && length == MaxLine && record[length-1] != '\n' {
 		refusal = errTooLong
@@ -86,12 +87,16 @@ func holdOf(fields *[len(columns)]string) (events.HoldEvent, *events.Refusal) {
 }
 
 // splitCSV splits the record that text begins with, by RFC 4180. It returns how many fields there are, of which the
-// first are in fields, and the length of the record with its line's end. A refusal is of the quotes.
-func splitCSV(text string, fields *[len(columns)]string) (count, length int, refusal *events.Refusal) {
+// first are in fields, and the length of the record with its line's end. A refusal is of the quotes, and names the column.
+func splitCSV(text string, names, fields []string) (count, length int, refusal *events.Refusal) {
 	for at := 0; ; {
 		value, next, detail := fieldCSV(text[at:])
 		if detail != "" {
-			return count, at, events.Refuse(events.Malformed, column(count), "%s", detail)
+			column := ""
+			if count < len(names) {
+				column = names[count]
+			}
+			return count, at, events.Refuse(events.Malformed, column, "%s", detail)
 		}
 		if count < len(fields) {
 			fields[count] = value
@@ -136,7 +141,12 @@ func fieldCSV(text string) (value string, length int, wrong string) {
 	return text[:end], end, ""
 }
 
-const notClosed = "a quote is opened and not closed"
+// notClosed is what is wrong with a quote that is not closed where it should be, and notClosedYet with one of which the
+// end may still come.
+const (
+	notClosed    = "a quote is opened and not closed"
+	notClosedYet = notClosed + " in all that follows"
+)
 
 // quotedCSV is fieldCSV for a field in quotes.
 func quotedCSV(text string) (value string, length int, wrong string) {
@@ -144,7 +154,7 @@ func quotedCSV(text string) (value string, length int, wrong string) {
 	for at := 1; ; at += 2 {
 		i := strings.IndexByte(text[at:], '"')
 		if i < 0 {
-			return "", 0, notClosed
+			return "", 0, notClosedYet
 		}
 		at += i
 		rest := text[at+1:]
@@ -164,12 +174,4 @@ func quotedCSV(text string) (value string, length int, wrong string) {
 		}
 		return value, at + 1, ""
 	}
-}
-
-// column names the column of that index, "" if there is none.
-func column(i int) string {
-	if i < len(columns) {
-		return columns[i]
-	}
-	return ""
 }

@@ -17,46 +17,59 @@ type Format string
 const (
 	CSV    Format = "csv"    // RFC 4180 with the header Header; each record is a hold
 	NDJSON Format = "ndjson" // one event in the open form a line, of either log
+	Deltas Format = "deltas" // CSV with the columns of DeltasHeader in any order; each row changes a balance
+	NATS   Format = "nats"   // the messages of another stream; see [Importer.Copy]
 )
+
+// Formats returns the formats that a file may have.
+func Formats() []Format { return []Format{CSV, NDJSON, Deltas} }
 
 // byteOrderMark may begin a file in UTF-8.
 const byteOrderMark = "\ufeff"
 
 // formatOf tells a file's format: by its extension, "holds.csv.refused" being like "holds.csv", otherwise by whether
-// its first character opens a JSON object.
+// its first character opens a JSON object. Of what is CSV, the header tells whether it has deltas.
 func formatOf(file string, beginning []byte) Format {
+	text := strings.TrimPrefix(string(beginning[:min(len(beginning), MaxLine)]), byteOrderMark)
 	extension := strings.ToLower(filepath.Ext(trimRefused(file)))
-	switch extension {
-	case ".csv":
-		return CSV
-	case ".ndjson", ".jsonl":
+	switch {
+	case extension == ".ndjson", extension == ".jsonl",
+		extension != ".csv" && strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{"):
 		return NDJSON
 	}
-	text := strings.TrimLeft(strings.TrimPrefix(string(beginning[:min(len(beginning), MaxLine)]), byteOrderMark), " \t\r\n")
-	if strings.HasPrefix(text, "{") {
-		return NDJSON
+	if _, _, ok := deltasHeader(text); ok {
+		return Deltas
 	}
 	return CSV
 }
 
 // skipHeader returns the length of the header that the beginning of a file must have.
 func (f Format) skipHeader(text string) (int, error) {
-	if f == NDJSON {
+	switch f {
+	case NDJSON:
 		return 0, nil
+	case Deltas:
+		return skipDeltasHeader(text)
 	}
 	return skipCSVHeader(text)
 }
 
-// header is what a file of refused lines begins with, so that it is a file of its own.
-func (f Format) header() string {
-	if f == NDJSON {
-		return ""
+// header is what a file of refused lines begins with, so that they can be read like those of the file itself, which begins
+// with beginning.
+func (f Format) header(beginning []byte) string {
+	switch f {
+	case CSV:
+		return Header + "\n"
+	case Deltas:
+		order, _, _ := deltasHeader(strings.TrimPrefix(string(beginning[:min(len(beginning), MaxLine)]), byteOrderMark))
+		return order.header() + "\n"
 	}
-	return Header + "\n"
+	return ""
 }
 
 // read reads the line, or the record of several lines, that text begins with, and adds its event to b if it has
-// one. It returns the length with the line's end. Text is MaxLine bytes, or less if it is all there is.
+// one. It returns the length with the line's end. Text is MaxLine bytes, or less if it is all there is. Rows of deltas are
+// read by accounts, which knows the balances.
 func (f Format) read(text string, b *block) (int, *events.Refusal) {
 	if f == NDJSON {
 		return readNDJSON(text, b)

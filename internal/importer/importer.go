@@ -1,4 +1,4 @@
-// Package importer brings files of events into the logs: each line once, however often the import is interrupted
+// Package importer brings files of events, and other streams, into the logs: each line once, however often the import is interrupted
 // or repeated.
 //
 // A file is a producer. Its events are numbered in the order of its lines, one sequence for each log and partition,
@@ -18,15 +18,15 @@
 package importer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
-
-	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // What an import may fail with, beside the errors of files and those of package jetstream.
@@ -55,6 +55,15 @@ const (
 	// DefaultBlockBytes is how much of a file is published between two records: what a crash makes the next run do again.
 	DefaultBlockBytes = 4 << 20
 
+	// DefaultBlockMessages is how many messages of a stream are published between two records at most.
+	DefaultBlockMessages = 8192
+
+	// DefaultDrainTimeout is how long an import that follows goes on with what is under way when it is told to end.
+	DefaultDrainTimeout = 5 * time.Second
+
+	// maxIgnored is how many holders can be ignored: the record has them all.
+	maxIgnored = 100
+
 	// sendEvents is how many events are handed to the publisher at once: the step of Progress within a block.
 	sendEvents = 1024
 
@@ -80,9 +89,28 @@ type Options struct {
 	// <name>.refused; empty means the working directory.
 	StreamDir string
 
+	// Format is what the files are; empty means that each tells by its name or beginning.
+	Format Format
+	// IgnoreHolders are the holders of which rows of deltas are skipped, such as the address that tokens are minted from. An
+	// import that was begun keeps to those that it was begun with; nil means these.
+	IgnoreHolders []string
+	// MaxBalances is how many balances a file of deltas may have, a holder's of a token being one; 0 means DefaultMaxBalances.
+	MaxBalances int
+
+	// Follow goes on with what is added to the file until ctx ends, which then is no error: what is under way is finished, within
+	// DrainTimeout. Only one file can be followed.
+	Follow bool
+	// Poll is how often a file that is followed is looked at; 0 means DefaultPoll.
+	Poll time.Duration
+	// DrainTimeout is how long an import that follows goes on with what is under way at the end of ctx; 0 means
+	// DefaultDrainTimeout. What it does not finish, the next run does again.
+	DrainTimeout time.Duration
+
 	// BlockBytes is how much of a file is published between two records, at most 62 MiB; 0 means DefaultBlockBytes. An
 	// import needs some fifteen times as much memory.
 	BlockBytes int
+	// BlockMessages is how many messages of a stream are published between two records at most; 0 means DefaultBlockMessages.
+	BlockMessages int
 
 	// Report is told of the first MaxReports broken lines of each file; nil means that nobody is.
 	Report func(Refused)
@@ -100,7 +128,10 @@ type Options struct {
 type Progress struct {
 	File       string
 	BytesRead  int64 // how much of the file is imported: every event before is acknowledged
-	BytesTotal int64 // the file's size at the beginning; 0 if it is unknown
+	BytesTotal int64 // the file's size, as it is now if the file is followed; 0 if it is unknown
+
+	// Of a stream instead: how many of its messages are copied, and how many there are to copy, 0 if that is unknown.
+	MessagesRead, MessagesTotal int64
 	Totals
 }
 
@@ -108,15 +139,19 @@ type Progress struct {
 type Totals struct {
 	Events  int64 `json:"events"`  // published and acknowledged
 	Refused int64 `json:"refused"` // broken lines; one that is quoted over several lines counts once
+	// Skipped counts what asks for nothing: of deltas, the rows of holders that are ignored; of a stream, the events that had
+	// come before under their producer's numbers.
+	Skipped int64 `json:"skipped,omitempty"`
 }
 
 // Result is what became of one file.
 type Result struct {
 	File   string
 	Name   string // what the import is known by; "" if it failed before that was clear
+	Format Format // "" if it failed before that was clear
 	Before Totals // what earlier runs had done. A block that they left undone counts as this run's
 	Totals        // what this run did
-	Bytes  int64  // of the file that this run imported
+	Bytes  int64  // of the file, or of the messages, that this run imported
 	// RefusedFile is where the lines are that this run refused; "" if there are none.
 	RefusedFile string
 }
@@ -137,6 +172,20 @@ func New(o Options) (*Importer, error) {
 	if o.BlockBytes == 0 {
 		o.BlockBytes = DefaultBlockBytes
 	}
+	if o.MaxBalances < 0 || o.BlockMessages < 0 || o.Poll < 0 || o.DrainTimeout < 0 {
+		return nil, errors.New("importer: MaxBalances, BlockMessages, Poll and DrainTimeout must not be negative")
+	}
+	if o.Format != "" && !slices.Contains(Formats(), o.Format) {
+		return nil, fmt.Errorf("%w: %s is none of %v, which files have", ErrFormat, quote(string(o.Format)), Formats())
+	}
+	if len(o.IgnoreHolders) > maxIgnored {
+		return nil, fmt.Errorf("importer: %d holders to ignore: at most %d can be", len(o.IgnoreHolders), maxIgnored)
+	}
+	o.IgnoreHolders = slices.Compact(slices.Sorted(slices.Values(o.IgnoreHolders)))
+	o.MaxBalances = cmp.Or(o.MaxBalances, DefaultMaxBalances)
+	o.BlockMessages = cmp.Or(o.BlockMessages, DefaultBlockMessages)
+	o.Poll = cmp.Or(o.Poll, DefaultPoll)
+	o.DrainTimeout = cmp.Or(o.DrainTimeout, DefaultDrainTimeout)
 	if o.Name != "" {
 		if err := checkName(o.Name); err != nil {
 			return nil, err
@@ -166,6 +215,9 @@ func New(o Options) (*Importer, error) {
 func (m *Importer) Import(ctx context.Context, files ...string) ([]Result, error) {
 	if m.options.Name != "" && len(files) > 1 {
 		return nil, fmt.Errorf("import: %w: %d files cannot share the name %q: import them one by one", ErrName, len(files), m.options.Name)
+	}
+	if m.options.Follow && len(files) > 1 {
+		return nil, fmt.Errorf("import: %d files are to be followed: follow each by an import of its own", len(files))
 	}
 	var results []Result
 	var all []error
@@ -203,7 +255,7 @@ func (m *Importer) file(ctx context.Context, file string) (Result, error) {
 	}
 	src.reader = f
 	if info.Mode().IsRegular() {
-		src.regular, src.size = true, info.Size()
+		src.regular, src.size, src.open = true, info.Size(), f
 	}
 	return m.run(ctx, src)
 }
@@ -211,54 +263,40 @@ func (m *Importer) file(ctx context.Context, file string) (Result, error) {
 // run is the import of one source.
 func (m *Importer) run(ctx context.Context, src source) (Result, error) {
 	result := Result{File: src.file}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-
 	r := newReader(src.reader, m.options.BlockBytes, m.options.Now)
-	if err := within(ctx, r.begin); err != nil {
-		return result, err
+	if m.options.Follow {
+		r.tail = &tail{ctx: ctx, file: src.open, path: src.file, every: m.options.Poll, logger: m.options.Logger}
+		if !src.regular && src.name == "" {
+			return result, fmt.Errorf("%w: a stream that is followed has none of its own: give it one (--name, or Options.Name)", ErrName)
+		}
 	}
-	name, err := src.named(r)
+	if err := within(ctx, r.begin); err != nil {
+		return result, m.ended(ctx, err)
+	}
+	name, err := src.named(r, src.format(m.options.Format, r.peek()))
 	if err != nil || name == "" { // nothing to name it by: an empty stream
 		return result, err
 	}
 	result.Name = name
-	producer := producerPrefix + name
-	records := &recordKeeper{records: m.options.Records, key: events.EncodeID(producer), logger: m.options.Logger}
-	rec, err := records.load(ctx)
-	if err != nil {
+	j := m.job(src, name, &result)
+	if err := j.load(ctx); err != nil {
+		return result, m.ended(ctx, err)
+	}
+	if err := j.begin(r); err != nil {
 		return result, err
 	}
-	result.Before = rec.Totals
-	if rec.Format == "" {
-		rec.Format = src.format(r.peek())
-	}
-	announced, err := open(ctx, r, rec)
+	announced, err := open(ctx, r, j.record)
 	if errors.Is(err, ErrChanged) {
 		err = src.explain(err, name, m.options.StreamDir)
 	}
 	if err != nil {
-		return result, err
+		return result, m.ended(ctx, err)
 	}
-	publisher, err := m.options.Publish(producer, rec.Next)
-	if err != nil {
-		return result, err
+	err = j.run(ctx, func(b *block) (bool, error) { return r.next(result.Format, b) }, announced)
+	if errors.Is(err, ErrReplaced) {
+		err = src.explainReplaced(err, name, result.Format)
 	}
-	stop := start(ctx, cancel, publisher)
-	defer stop()
-
-	j := &job{
-		importer: m, src: src, records: records, record: rec, publisher: publisher, result: &result,
-		refused: &refusedFile{path: src.refusedPath(name, m.options.StreamDir), header: rec.Format.header(), mark: rec.RefusedFile},
-	}
-	err = j.blocks(ctx, r, announced)
-	if result.Refused > 0 {
-		result.RefusedFile = j.refused.path
-	}
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx) // why the publisher stopped, or the caller
-	}
-	return result, err
+	return result, m.ended(ctx, err)
 }
 
 // open reads what was read before and makes sure that it is what it was. It returns the block that was announced and
@@ -267,6 +305,9 @@ func open(ctx context.Context, r *reader, rec record) (announced *block, err err
 	err = within(ctx, func() error {
 		if err := r.resume(ctx, rec.Position); err != nil {
 			return err
+		}
+		if r.accounts != nil && r.replayed != rec.Totals {
+			return fmt.Errorf("the record of the import has %+v where %+v are read again: it is damaged, or another program wrote it", rec.Totals, r.replayed)
 		}
 		if rec.Pending != nil {
 			announced, err = r.announced(rec.Format, *rec.Pending)

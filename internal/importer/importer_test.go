@@ -23,7 +23,7 @@ func TestCSV(t *testing.T) {
 		"\"b\"\"\n\",\"h,1\",1.5,,0.000000001\n"+
 		"c,h2,1970-01-01T00:00:01Z,5,1e3")
 	result := w.must(path)
-	diff(t, "result", importer.Result{File: path, Name: "holds.csv", Totals: importer.Totals{Events: 3}, Bytes: 115}, result)
+	diff(t, "result", importer.Result{File: path, Name: "holds.csv", Format: importer.CSV, Totals: importer.Totals{Events: 3}, Bytes: 115}, result)
 	got := map[string]events.HoldEvent{}
 	for _, e := range w.holds {
 		got[e.Token] = e
@@ -125,7 +125,7 @@ func TestGrowth(t *testing.T) {
 	path := file(t, "f.csv", header+"a,h,1,2,3\nbroken\nb,h,1,2,3\n")
 	w.must(path)
 	result := w.must(path)
-	diff(t, "second run", importer.Result{File: path, Name: "f.csv", Before: importer.Totals{Events: 2, Refused: 1}}, result)
+	diff(t, "second run", importer.Result{File: path, Name: "f.csv", Format: importer.CSV, Before: importer.Totals{Events: 2, Refused: 1}}, result)
 	diff(t, "published", 2, w.sent)
 
 	write(t, path, header+"a,h,1,2,3\nbroken\nb,h,1,2,3\nc,h,1,2,3\nbroken again\nd,h,1,2,3")

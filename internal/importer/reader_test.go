@@ -17,8 +17,8 @@ import (
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
-// contents is what a file says.
-type contents struct {
+// fileContents is what a file says.
+type fileContents struct {
 	Holds   []events.HoldEvent
 	PoH     []events.PoHEvent
 	Refused string
@@ -40,11 +40,19 @@ type fataler interface {
 
 // readAll reads a file in blocks of a size, each by a reader of its own that resumes where the one before stopped, and
 // again as an announced block, which must come to the same.
-func readAll(t fataler, format Format, text string, size int) (all contents, err error) {
+func readAll(t fataler, format Format, text string, size int) (all fileContents, err error) {
 	t.Helper()
 	var at Position
+	var ahead []int64
+	reading := func(source io.Reader, clock int64) *reader {
+		r := newReader(source, size, clockAt(clock))
+		if format == Deltas {
+			r.accounts = newAccounts(&deltasRecord{Ahead: ahead}, DefaultMaxBalances)
+		}
+		return r
+	}
 	for {
-		r := newReader(strings.NewReader(text), size, clockAt(readClock))
+		r := reading(strings.NewReader(text), readClock)
 		if err := r.resume(context.Background(), at); err != nil {
 			t.Fatal(err)
 		}
@@ -54,25 +62,32 @@ func readAll(t fataler, format Format, text string, size int) (all contents, err
 			all.Lines = at.Lines
 			return all, err
 		}
-		again := newReader(io.MultiReader(strings.NewReader(text), strings.NewReader("\"grown")), size, clockAt(readClock+time.Hour.Milliseconds()))
+		again := reading(io.MultiReader(strings.NewReader(text), strings.NewReader("\"grown")), readClock+time.Hour.Milliseconds())
 		if err := again.resume(context.Background(), at); err != nil {
 			t.Fatal(err)
 		}
-		same, err := again.announced(format, pending{b.end.Offset, b.end.Digest, b.clock})
+		same, err := again.announced(format, b.pending)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(b.holds, same.holds) || !slices.Equal(b.poh, same.poh) || !bytes.Equal(b.refused, same.refused) || !slices.Equal(b.parts, same.parts) || b.end != same.end || b.totals != same.totals {
+		if !slices.Equal(b.holds, same.holds) || !slices.Equal(b.poh, same.poh) || !bytes.Equal(b.refused, same.refused) || !slices.Equal(b.parts, same.parts) || !slices.Equal(b.ahead, same.ahead) || b.end != same.end || b.totals != same.totals {
 			t.Fatalf("the block of %q up to %d, read again, came to something else:\n%+v\n%+v", text, b.end.Offset, b, *same)
 		}
 		if b.end.Offset <= at.Offset {
 			t.Fatalf("a block from %d to %d", at.Offset, b.end.Offset)
 		}
 		at = b.end
+		ahead = append(ahead, b.ahead...)
 		all.Holds = append(all.Holds, b.holds...)
 		all.PoH = append(all.PoH, b.poh...)
 		all.Refused += string(b.refused)
 		all.Totals.add(b.totals)
+		if format == Deltas && at.Offset > int64(len(text))/2 {
+			replayed := reading(strings.NewReader(text), readClock+time.Hour.Milliseconds())
+			if err := replayed.resume(context.Background(), at); err != nil || replayed.replayed != all.Totals {
+				t.Fatalf("%q came to %+v, and read again to %+v, %v", text[:at.Offset], all.Totals, replayed.replayed, err)
+			}
+		}
 	}
 }
 
@@ -82,6 +97,8 @@ func FuzzReader(f *testing.F) {
 		Header + "\n", Header + "\r\na,b,1,2,3\r\n\r\n\"x\ny\",b,1,,3", Header + "\n\"a\nb,h,1,2,3\n\"\n\"\"\"\na\"b\n", Header + "\na,h,1,2,3\r",
 		"\ufeff{\"kind\":\"gc\",\"node\":\"n\",\"type\":\"minor\"}\n\n{}\nx\n", "{\"token_id\":\"a\",\"holder_id\":\"h\",\"start\":1,\"weight\":1}", "\x00\n", "",
 		Header + "\na,h,2000000300,,3\na,h,2000000300.001,,3",
+		DeltasHeader + "\n1,a,b,2\n1,a,b,-1\r\n\n2,a,b,-2\n0,a,b,1\n2000000301,a,b,7\n3,\"a\n\",b,1\n3,a,b,-1",
+		"\ufeffchange,token_id,holder_id,time\r\n1e3,b,a,1970-01-01T00:00:01Z\n-1000,b,a,1\n79228162514264337593543950336,b,a,2\n1,b,a,2", DeltasHeader + "\n\n1,a,b,1\r",
 	}
 	if len(seeds) == 0 {
 		f.Fatal("no seeds")
@@ -90,7 +107,7 @@ func FuzzReader(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {
-		for _, format := range []Format{CSV, NDJSON} {
+		for _, format := range Formats() {
 			whole, wholeErr := readAll(t, format, string(data), DefaultBlockBytes)
 			small, smallErr := readAll(t, format, string(data), 1)
 			if (wholeErr == nil) != (smallErr == nil) {
@@ -128,6 +145,17 @@ func TestCSVOracle(t *testing.T) {
 			rt.Fatal(diff)
 		}
 	})
+}
+
+// TestSums has sums of events, and one whose latencies are none.
+func TestSums(t *testing.T) {
+	const good = `{"kind":"poh.sum","node":"n","of":"poh.verified","count":2,"latencies":"lAAK3AARAgAAAAAAAAAAAAAAAAAAAACSSwI="}` + "\n"
+	more := strings.Replace(good, `"count":2`, `"count":3`, 1)
+	damaged := strings.Replace(good, "lAAK", "lAAA", 1)
+	got, err := readAll(t, NDJSON, good+more+damaged+good, DefaultBlockBytes)
+	if err != nil || len(got.PoH) != 2 || got.Refused != more+damaged || got.PoH[0].Kind != events.KindSum || got.PoH[0].Count != 2 {
+		t.Errorf("%v, %v; refused %q", err, got.PoH, got.Refused)
+	}
 }
 
 // TestLongLines has lines around the limit, and one over several blocks.
@@ -170,7 +198,7 @@ func TestRecordFormat(t *testing.T) {
 	if err := json.Unmarshal([]byte(stored), &rec); err != nil {
 		t.Fatal(err)
 	}
-	want := record{Version: 1, Attempt: "A", Format: CSV, Position: Position{7, 2, "d", true}, Totals: Totals{4, 5}, RefusedFile: mark{6, "r"}, Pending: &pending{8, "p", 9}}
+	want := record{Version: 1, Attempt: "A", Format: CSV, Position: Position{Offset: 7, Lines: 2, Digest: "d", Within: true}, Totals: Totals{Events: 4, Refused: 5}, RefusedFile: mark{6, "r"}, Pending: &pending{8, "p", 9}}
 	want.Next.Holds[0], want.Next.Holds[15], want.Next.PoH[1] = 1, 2, 3
 	if diff := cmp.Diff(want, rec); diff != "" {
 		t.Error(diff)

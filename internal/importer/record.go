@@ -17,9 +17,21 @@ import (
 // producerPrefix begins the names under which the events of imports are numbered.
 const producerPrefix = "import."
 
-// recordVersion is the version of the record and of the rules by which lines become events. It rises if either
-// changes: a block that was announced under other rules cannot be done again.
-const recordVersion = 1
+// A record has the version of its format and of the rules by which lines become events. It rises if either changes: a
+// block that was announced under other rules cannot be done again. Formats that came later have a later one, so that a
+// program which does not know them leaves their records alone.
+const (
+	recordVersion = 1 // of CSV and NDJSON
+	laterVersion  = 2 // of deltas and of what is copied from a stream
+)
+
+// version returns the version of a format's records.
+func (f Format) version() int {
+	if f == Deltas || f == NATS {
+		return laterVersion
+	}
+	return recordVersion
+}
 
 // maxPending bounds a block, so that a record that says otherwise is not believed.
 const maxPending = 64 << 20
@@ -37,21 +49,43 @@ type record struct {
 	RefusedFile mark `json:"refused_file"` // FILE.refused, as far as it was written for what lies before Position
 
 	Pending *pending `json:"pending,omitempty"` // the block after Position, if some of it may be done
+
+	Deltas *deltasRecord `json:"deltas,omitempty"` // of Deltas alone
+	Stream *streamRecord `json:"stream,omitempty"` // of NATS alone
 }
 
-// Position is a place in a file, between two lines.
+// deltasRecord is what the balances after a position depend on beside the file up to it.
+type deltasRecord struct {
+	Ignored []string `json:"ignored,omitempty"` // the holders whose rows are skipped, sorted
+	Ahead   []int64  `json:"ahead,omitempty"`   // the lines that were refused since they lay ahead of the clock of their time
+}
+
+// streamRecord says what is copied from where.
+type streamRecord struct {
+	Name    string    `json:"name"`
+	Created time.Time `json:"created"`           // with the name, the stream's identity
+	Subject string    `json:"subject,omitempty"` // what is copied of it; "" = all
+	From    uint64    `json:"from,omitempty"`    // the sequence that was asked to begin with; 0 = none was
+	// Seen is what is known of the numbers that the copied messages carry, as copier.appendSeen has it; empty = nothing.
+	Seen []byte `json:"seen,omitempty"`
+}
+
+// Position is a place in a file, between two lines, or in a stream, between two messages.
 type Position struct {
 	Offset int64  `json:"offset"` // bytes before it
 	Lines  int64  `json:"lines"`  // line ends before it
 	Digest string `json:"digest"` // SHA-256 of the bytes before it, hexadecimal
 	// Within says that the place lies within a line that is too long. Its rest is refused like its beginning.
 	Within bool `json:"within,omitempty"`
+	// Sequence is that of the last message before the place. Offset then counts the bytes of messages, Lines the messages, and
+	// Digest is of the last one alone.
+	Sequence uint64 `json:"sequence,omitempty"`
 }
 
 // pending is a block that was announced.
 type pending struct {
-	End    int64  `json:"end"`    // the offset of its end
-	Digest string `json:"digest"` // SHA-256 of the file up to there
+	End    int64  `json:"end"`    // the offset of its end; of a stream, the sequence of its last message
+	Digest string `json:"digest"` // SHA-256 of the file up to there; of a stream, of the block's messages
 	// Clock is what its starts are held against, in Unix milliseconds, whenever it is done: it is read once. 0 in the
 	// records of programs that had none; the block is then held against the present.
 	Clock events.Time `json:"clock,omitempty"`
@@ -79,7 +113,7 @@ type recordKeeper struct {
 func (k *recordKeeper) load(ctx context.Context) (record, error) {
 	entry, err := k.records.Get(ctx, k.key)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return record{Version: recordVersion}, nil
+		return record{}, nil
 	}
 	if err != nil {
 		return record{}, fmt.Errorf("read what was imported before: %w", err)
@@ -88,8 +122,9 @@ func (k *recordKeeper) load(ctx context.Context) (record, error) {
 	if err := json.Unmarshal(entry.Value, &rec); err != nil {
 		return record{}, fmt.Errorf("read what was imported before: key %s is not the record of an import: %w", k.key, err)
 	}
-	if rec.Version != recordVersion {
-		return record{}, fmt.Errorf("read what was imported before: key %s has version %d, this program knows %d: import with the program that wrote it", k.key, rec.Version, recordVersion)
+	if rec.Version != rec.Format.version() {
+		return record{}, fmt.Errorf("read what was imported before: key %s has version %d for the format %s, this program knows %d: import with the program that wrote it",
+			k.key, rec.Version, quote(string(rec.Format)), rec.Format.version())
 	}
 	k.revision = entry.Revision
 	return rec, nil

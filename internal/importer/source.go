@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -30,10 +31,29 @@ type source struct {
 	name    string // the name it was given; "" if it makes its own
 	regular bool   // a regular file; anything else is a stream without a name or size
 	size    int64
+	open    *os.File // the regular file
 	reader  io.Reader
 }
 
-func (s source) format(beginning []byte) Format { return formatOf(s.file, beginning) }
+// format returns the format that is asked for, or the one that the source seems to have.
+func (s source) format(asked Format, beginning []byte) Format {
+	if asked != "" {
+		return asked
+	}
+	return formatOf(s.file, beginning)
+}
+
+// total returns what tells the source's size, 0 if it has none.
+func (s source) total(grows bool) func() int64 {
+	return func() int64 {
+		if grows && s.open != nil {
+			if info, err := s.open.Stat(); err == nil {
+				return info.Size()
+			}
+		}
+		return s.size
+	}
+}
 
 // refusedPath returns the path of the file of refused lines.
 func (s source) refusedPath(name, streamDir string) string {
@@ -53,8 +73,18 @@ func (s source) explain(err error, name, streamDir string) error {
 		"in this one put back what was there: lines that were refused are to be mended in %s, not in the file itself", err, name, from, s.refusedPath(name, streamDir))
 }
 
+// explainReplaced adds to an ErrReplaced what to do.
+func (s source) explainReplaced(err error, name string, format Format) error {
+	balances := ""
+	if format == Deltas {
+		balances = "; but a file of deltas must stay whole, since its balances go on from the rows before"
+	}
+	return fmt.Errorf("%w: all whole lines that were there are imported; what a file that was moved has more is imported under its name (--name %q, or Options.Name), and a new file under a name of its own%s",
+		err, name, balances)
+}
+
 // named returns what the import is known by, "" if there is nothing to import.
-func (s source) named(r *reader) (string, error) {
+func (s source) named(r *reader, format Format) (string, error) {
 	name := s.name
 	switch {
 	case name != "":
@@ -63,7 +93,7 @@ func (s source) named(r *reader) (string, error) {
 		// not beginning like the first. In normal form C, which macOS does not keep.
 		name = norm.NFC.String(filepath.Base(s.file))
 	default:
-		first, err := firstEvent(s.format(r.peek()), string(r.peek()))
+		first, err := firstEvent(format, string(r.peek()))
 		if err != nil || first == "" {
 			return "", err
 		}

@@ -138,7 +138,7 @@ func TestStream(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	diff(t, "result", importer.Result{File: path, Name: examples.NASAName, Totals: importer.Totals{Events: 18239}, Bytes: int64(len(examples.NASA))}, results[0])
+	diff(t, "result", importer.Result{File: path, Name: examples.NASAName, Format: importer.CSV, Totals: importer.Totals{Events: 18239}, Bytes: int64(len(examples.NASA))}, results[0])
 	ideal := idealWorld(t, path)
 	w := fold(t, c)
 	same(t, ideal, w)

@@ -12,6 +12,7 @@ import (
 
 	"connectrpc.com/connect"
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	reflection "google.golang.org/grpc/reflection/grpc_reflection_v1"
@@ -293,6 +294,9 @@ func TestRecordThatBreaks(t *testing.T) {
 	_, err := finish(t, large)
 	if got := told(t, err); status.Code(err) != 8 || got.Accepted != 1 || got.Refused != 1 {
 		t.Errorf("after a message that is too large: %v, %v", err, got)
+	}
+	if info, ok := status.Convert(err).Details()[0].(*errdetails.ErrorInfo); !ok || info.Reason != "MESSAGE_TOO_LARGE" || info.Metadata["limit"] != "1048576" {
+		t.Errorf("a message that is too large: the first detail of %v is %v", err, info)
 	}
 	if n := len(folded(t, f.nats.client())); n != 1 {
 		t.Errorf("%d events are stored, want 1", n)

@@ -2,6 +2,7 @@ package rejected
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -93,6 +94,23 @@ func TestShownEventsAreReadAgain(t *testing.T) {
 			t.Fatalf("%s: %v (-want +got):\n%s", text, err, diff)
 		}
 	})
+}
+
+// A sum that a slot had no room for is sent again; one whose latencies are none never.
+func TestSumsThatCanBeSentAgain(t *testing.T) {
+	t.Parallel()
+	sum := events.PoHEvent{Kind: events.KindSum, Node: "n1", Of: events.KindVerified, Count: 2, Latencies: "\x94\x00\x0a\xdc\x00\x11\x02" + strings.Repeat("\x00", 16) + "\x92\x4b\x02"}
+	for want, latencies := range map[bool]string{true: sum.Latencies, false: sum.Latencies + "\x00"} {
+		sum.Latencies = latencies
+		body := events.AppendPoH(nil, events.Origin{}, []events.PoHEvent{sum})
+		e, err := assess(Rejection{Rejection: jetstream.Rejection{Stream: "POH", Sequence: 1, Event: body, Reason: "slot_full"}})
+		if (err == nil) != want {
+			t.Errorf("%x can be sent again: %v, want %v", latencies, err, want)
+		}
+		if want && cmp.Diff(&sum, e.poh) != "" {
+			t.Errorf("%+v is sent, want %+v", e.poh, sum)
+		}
+	}
 }
 
 // Whatever a rejection holds is shown, and what can be sent again is sent as it is shown.

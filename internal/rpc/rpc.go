@@ -4,8 +4,10 @@
 package rpc
 
 import (
+	"compress/gzip"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"runtime/debug"
@@ -23,7 +25,7 @@ import (
 
 const (
 	// MaxMessage is the largest message that a call takes, in bytes, decompressed; a larger one is answered with
-	// RESOURCE_EXHAUSTED and this number.
+	// RESOURCE_EXHAUSTED, ReasonTooLarge and this number.
 	MaxMessage = 1 << 20
 
 	// compressFrom is from how many bytes on an answer is compressed for a client that takes that.
@@ -59,7 +61,8 @@ func New(o Options) (*Handler, error) {
 	}
 	h := &Handler{mux: http.NewServeMux(), limit: o.WriteLimit}
 	h.options = []connect.HandlerOption{
-		connect.WithReadMaxBytes(MaxMessage),
+		connect.WithReadMaxBytes(MaxMessage), // for what is read elsewhere than from a body: the address of a GET
+		connect.WithCompression("gzip", func() connect.Decompressor { return &limitedGzip{} }, func() connect.Compressor { return gzip.NewWriter(io.Discard) }),
 		connect.WithCompressMinBytes(compressFrom),
 		connect.WithInterceptors(m),
 		connect.WithRecover(func(_ context.Context, spec connect.Spec, _ http.Header, caught any) error {
@@ -95,4 +98,9 @@ func (h *Handler) Mount(path string, handler http.Handler, lasting ...string) {
 }
 
 // ServeHTTP implements [http.Handler]. It notes a pattern, which labels the metrics of HTTP.
-func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) { h.mux.ServeHTTP(w, r) }
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Body != nil {
+		r.Body = limitBody(r)
+	}
+	h.mux.ServeHTTP(w, r)
+}

@@ -21,10 +21,11 @@ func ReadBuild() Build {
 	if !ok {
 		info = &debug.BuildInfo{}
 	}
-	return buildOf(info)
+	return BuildOf(info)
 }
 
-func buildOf(info *debug.BuildInfo) Build {
+// BuildOf returns what the Go toolchain recorded in a binary, be it another than the running one.
+func BuildOf(info *debug.BuildInfo) Build {
 	build := Build{Version: info.Main.Version, GoVersion: info.GoVersion, Revision: "unknown"}
 	if build.Version == "" {
 		build.Version = "(devel)"

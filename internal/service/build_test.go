@@ -39,7 +39,7 @@ func TestBuildOf(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want, buildOf(&test.info)); diff != "" {
+			if diff := cmp.Diff(test.want, BuildOf(&test.info)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})

@@ -41,9 +41,9 @@ func instrument(next http.Handler, log *slog.Logger, metrics *HTTPMetrics) http.
 }
 
 // route returns the path of the pattern by which the mux found the handler, as in "/holders/{id}", or "unmatched". Unlike the
-// path of the request it comes from a bounded set.
+// path of the request it comes from a bounded set: for CONNECT, a mux that redirects gives the path itself as the pattern, so that has none.
 func route(r *http.Request) string {
-	if r.Pattern == "" {
+	if r.Pattern == "" || r.Method == http.MethodConnect {
 		return "unmatched"
 	}
 	if _, path, ok := strings.Cut(r.Pattern, " "); ok { // "GET /holders/{id}"

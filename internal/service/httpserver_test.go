@@ -352,26 +352,32 @@ func TestHTTPMetricsHaveBoundedLabels(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /holders/{id}", func(http.ResponseWriter, *http.Request) {})
 	mux.HandleFunc("/any", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusAccepted) })
+	mux.HandleFunc("/tree/{id}/", func(http.ResponseWriter, *http.Request) {})
 	r := serve(t, service.HTTPOptions{Handler: mux, Metrics: metrics})
 	for _, path := range []string{"/holders/alice", "/holders/bob", "/nowhere/1", "/nowhere/2"} {
 		r.do(t, r.request(t, "GET", path))
 	}
 	r.do(t, r.request(t, "BREW", "/any"))
 	r.do(t, r.request(t, "STEEP", "/any"))
+	for _, path := range []string{"/tree/a", "/tree/b"} { // which the mux redirects, and the client follows
+		r.do(t, r.request(t, "CONNECT", path))
+	}
 	r.expectStopped(t)
 
 	want := `
 # HELP holdfast_test_http_requests_total HTTP requests answered.
 # TYPE holdfast_test_http_requests_total counter
+holdfast_test_http_requests_total{code="200",method="CONNECT",route="unmatched"} 2
 holdfast_test_http_requests_total{code="200",method="GET",route="/holders/{id}"} 2
 holdfast_test_http_requests_total{code="202",method="other",route="/any"} 2
+holdfast_test_http_requests_total{code="307",method="CONNECT",route="unmatched"} 2
 holdfast_test_http_requests_total{code="404",method="GET",route="unmatched"} 2
 `
 	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "holdfast_test_http_requests_total"); err != nil {
 		t.Error(err)
 	}
-	if got := testutil.CollectAndCount(registry, "holdfast_test_http_request_duration_seconds"); got != 3 {
-		t.Errorf("%d series of latencies, want 3", got)
+	if got := testutil.CollectAndCount(registry, "holdfast_test_http_request_duration_seconds"); got != 5 {
+		t.Errorf("%d series of latencies, want 5", got)
 	}
 	if problems, err := testutil.GatherAndLint(registry); err != nil || len(problems) > 0 {
 		t.Errorf("lint: %v, %v", problems, err)

@@ -45,6 +45,7 @@ import (
 
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/poh"
 )
 
 // Numbers has a number for each partition of a log.
@@ -243,6 +244,9 @@ func (c *Client) checkPoH(e *events.PoHEvent) error {
 		return *failed
 	}
 	err := e.Validate()
+	if err == nil {
+		err = poh.CheckSum(e)
+	}
 	if err != nil {
 		c.refused.Add(1)
 	}

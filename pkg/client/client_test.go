@@ -311,14 +311,18 @@ func TestClientRefusesWhatTheFoldWould(t *testing.T) {
 			t.Errorf("SendHolds: %v, want a refusal of event 1", err)
 		}
 	}
+	sum := events.PoHEvent{Kind: events.KindSum, Of: events.KindIssued, Result: events.Success, Node: "n", Count: 1, Latencies: "none"}
+	if err := c.PoH(t.Context(), sum); !isRefusal(err) {
+		t.Errorf("a sum with latencies that are none: %v, want a refusal", err)
+	}
 	if err := c.PoH(t.Context(), events.PoHEvent{Kind: events.KindGC, Node: "n"}); !isRefusal(err) {
 		t.Errorf("PoH: %v, want a refusal", err)
 	}
 	soon := hold(2, 1)
 	soon.Start = events.Time(time.Now().Add(4 * time.Minute).UnixMilli())
 	give(t, c, soon)
-	if n := c.Stats().Refused; n != 5 {
-		t.Errorf("%d refused, want 5", n)
+	if n := c.Stats().Refused; n != 6 {
+		t.Errorf("%d refused, want 6", n)
 	}
 }
 

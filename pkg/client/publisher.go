@@ -26,7 +26,7 @@ const (
 // maxBatchBytes leaves a message room for its headers.
 const maxBatchBytes = jetstream.MaxMessage - 1024
 
-// minBatchBytes holds any single event.
+// minBatchBytes holds any single event but a large sum of Proof of History, which then has an envelope of its own.
 const minBatchBytes = 4 << 10
 
 // PublisherOptions configure a [Publisher].

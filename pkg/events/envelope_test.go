@@ -125,6 +125,64 @@ func TestValidSumsAreCarried(t *testing.T) {
 	}
 }
 
+func TestSumsAreValidated(t *testing.T) {
+	sum := func(of events.Kind, change func(*events.PoHEvent)) events.PoHEvent {
+		e := events.PoHEvent{Kind: events.KindSum, Node: "n", Of: of, Count: 2, Latencies: "x"}
+		switch of {
+		case events.KindIssued, events.KindVerified:
+			e.Result = events.Success
+		case events.KindGC:
+			e.GC, e.Latencies = events.MinorGC, ""
+		case events.KindHTTP:
+			e.Method, e.Route, e.Status = "GET", "/", 200
+		case events.KindGRPC:
+			e.Method = "/a.B/C"
+		}
+		if change != nil {
+			change(&e)
+		}
+		return e
+	}
+	for _, tt := range []struct {
+		event  events.PoHEvent
+		reason events.Reason // 0 = valid
+		field  string
+	}{
+		{sum(events.KindIssued, nil), 0, ""},
+		{sum(events.KindVerified, func(e *events.PoHEvent) { e.Result = 0 }), 0, ""},
+		{sum(events.KindVerified, func(e *events.PoHEvent) { e.Latencies = "" }), 0, ""},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.Count = events.MaxCount }), 0, ""},
+		{sum(events.KindHTTP, func(e *events.PoHEvent) { e.Latencies = strings.Repeat("x", events.MaxLatencies) }), 0, ""},
+		{sum(events.KindGRPC, nil), 0, ""},
+
+		{sum(0, nil), events.InvalidValue, "of"},
+		{sum(events.KindHold, nil), events.InvalidValue, "of"},
+		{sum(events.KindPeers, nil), events.InvalidValue, "of"},
+		{sum(events.KindSum, nil), events.InvalidValue, "of"},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.Count = 0 }), events.InvalidValue, "count"},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.Count = events.MaxCount + 1 }), events.InvalidValue, "count"},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.GC = 3 }), events.InvalidValue, "type"},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.Latencies = "x" }), events.UnknownField, "latencies"},
+		{sum(events.KindGC, func(e *events.PoHEvent) { e.Node = "" }), events.MissingField, "node"},
+		{sum(events.KindIssued, func(e *events.PoHEvent) { e.Result = 3 }), events.InvalidValue, "result"},
+		{sum(events.KindIssued, func(e *events.PoHEvent) { e.Result, e.Latencies = 0, "" }), events.MissingField, "result"},
+		{sum(events.KindIssued, func(e *events.PoHEvent) { e.Latencies = strings.Repeat("x", events.MaxLatencies+1) }), events.InvalidValue, "latencies"},
+		{sum(events.KindHTTP, func(e *events.PoHEvent) { e.Latencies = "" }), events.MissingField, "latencies"},
+		{sum(events.KindHTTP, func(e *events.PoHEvent) { e.Status = 99 }), events.InvalidValue, "status"},
+		{sum(events.KindHTTP, func(e *events.PoHEvent) { e.Route = "" }), events.MissingField, "route"},
+		{sum(events.KindGRPC, func(e *events.PoHEvent) { e.Latencies = "" }), events.MissingField, "latencies"},
+		{sum(events.KindGRPC, func(e *events.PoHEvent) { e.Status = 17 }), events.InvalidValue, "code"},
+	} {
+		err := tt.event.Validate()
+		var refusal *events.Refusal
+		switch {
+		case tt.reason == 0 && err == nil:
+		case !errors.As(err, &refusal) || refusal.Reason != tt.reason || refusal.Field != tt.field:
+			t.Errorf("%.200v: %v, want %s of %s", tt.event, err, tt.reason, tt.field)
+		}
+	}
+}
+
 // What the envelope of a sum must be, byte for byte, and what is none.
 func TestSumEnvelopes(t *testing.T) {
 	header := "\x96\x01\x02\xa0\x00\x00\x91"

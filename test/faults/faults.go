@@ -105,6 +105,7 @@ type run struct {
 	exporter sync.Mutex    // held while the exporter is
 	scaled   atomic.Int64
 	pace     pace
+	calm     calm
 
 	mu       sync.Mutex
 	troubles []string      // guarded by mu
@@ -165,8 +166,11 @@ func (r *run) start(ctx context.Context, folder string, able []kind) (err error)
 			o.Disk = 512<<20 + 250*r.Events
 		}
 	}
-	r.rig, err = rig.Start(ctx, o, r.Workers)
-	return err
+	if r.rig, err = rig.Start(ctx, o, r.Workers); err != nil {
+		return err
+	}
+	r.result.Commit = commitOf(r.rig.Program("aggregator"), moduleRoot())
+	return nil
 }
 
 // faults makes the faults while the load goes on, and has it all checked. The report is what was found, also if there is an error.
@@ -235,6 +239,10 @@ func (r *run) makeAll(ctx context.Context, plan []fault, l *load.Load) {
 
 // makeOne makes a fault and mends it.
 func (r *run) makeOne(ctx context.Context, f fault) {
+	if f.ofServers() {
+		mended := r.calm.disturb()
+		defer func() { mended(time.Now()) }()
+	}
 	err := f.make(ctx, r, f)
 	if f.server {
 		if f.wait {

@@ -6,6 +6,7 @@ import (
 	"flag"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -52,6 +53,9 @@ func TestFaults(t *testing.T) {
 			}
 			if want := "--faults=" + strconv.Itoa(made); !slices.Contains(args, want) {
 				t.Errorf("%d faults made: %v", made, r.Faults)
+			}
+			if r.Commit == "" || r.StoodStillCalm > r.StoodStill {
+				t.Errorf("commit %q; a partition stood still for %v s, and %v with all servers", r.Commit, r.StoodStill, r.StoodStillCalm)
 			}
 			if r.Wrong != 0 || r.EventsDuringFaults == 0 || r.EventsDuringFaults > r.Events || r.Events < 60_000 || r.Stored < uint64(r.Events) || r.Rejections == 0 || r.Imports == 0 {
 				t.Errorf("the run says little: %+v", r)
@@ -131,6 +135,78 @@ func TestArguments(t *testing.T) {
 	}
 }
 
+// The commit is the program's, or that of the folder; where there is none of either, that is said.
+func TestCommitOf(t *testing.T) {
+	if got := commitOf("no program", t.TempDir()); got != "unknown" {
+		t.Errorf("without anything: %q", got)
+	}
+	folder := t.TempDir()
+	git := func(args ...string) string {
+		t.Helper()
+		output, err := exec.CommandContext(t.Context(), "git", append([]string{"-C", folder, "-c", "user.name=n", "-c", "user.email=e@example.com"}, args...)...).CombinedOutput()
+		if err != nil {
+			t.Fatalf("git %v: %v\n%s", args, err, output)
+		}
+		return strings.TrimSpace(string(output))
+	}
+	file := filepath.Join(folder, "file")
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skipf("NOT CHECKED: %v", err)
+	}
+	git("init", "-q")
+	write("one")
+	git("add", "file")
+	git("commit", "-qm", "one")
+	head := git("rev-parse", "HEAD")
+	if got := commitOf("no program", folder); got != head {
+		t.Errorf("of a clean folder: %q, not %q", got, head)
+	}
+	write("two")
+	if got := commitOf("no program", folder); got != head+"-dirty" {
+		t.Errorf("of a changed folder: %q, not %q", got, head+"-dirty")
+	}
+}
+
+// A time is calm if no server was broken from then on, nor had been shortly before.
+func TestCalm(t *testing.T) {
+	var c calm
+	at := func(seconds int) time.Time { return time.Unix(1_700_000_000+int64(seconds), 0) }
+	is := func(from int, want bool) {
+		t.Helper()
+		if got := c.from(at(from)); got != want {
+			t.Errorf("calm since %d s: %t", from, got)
+		}
+	}
+	is(0, true)
+	first, second := c.disturb(), c.disturb()
+	is(0, false)
+	first(at(20))
+	is(19, false)
+	second(at(30))
+	is(29, false) // the fault was under way
+	is(39, false) // it was not over for long
+	is(40, true)
+}
+
+// What breaks NATS is known from what breaks those who use it.
+func TestOfServers(t *testing.T) {
+	var not []string
+	for _, k := range kinds {
+		if !k.ofServers() {
+			not = append(not, k.name)
+		}
+	}
+	if diff := cmp.Diff([]string{"kill-worker", "stop-worker", "pause-worker", "rolling-restart", "scale", "restart-exporter"}, not); diff != "" {
+		t.Errorf("faults that leave the servers alone (-want +got):\n%s", diff)
+	}
+}
+
 // A result is good without disagreements, or, unfenced, with some; and it says so.
 func TestResult(t *testing.T) {
 	for _, test := range []struct {
@@ -141,12 +217,15 @@ func TestResult(t *testing.T) {
 		says     string
 	}{
 		{false, 0, 0, true, "disagreements                  0"},
+		{false, 0, 0, true, "commit 0123abc\n"},
+		{false, 0, 0, true, "longest standstill          14.0 s"},
+		{false, 0, 0, true, "  with all servers           3.5 s"},
 		{false, 3, 0, false, "and 2 more"},
 		{true, 3, 0, true, "the damage was found"},
 		{true, 0, 0, false, "too weak"},
 		{true, 0, 4, false, "too weak"},
 	} {
-		r := Result{Unfenced: test.unfenced, Wrong: test.wrong + test.late, Damaged: test.wrong, Faults: map[string]int{"scale": 2}}
+		r := Result{Unfenced: test.unfenced, Wrong: test.wrong + test.late, Damaged: test.wrong, Faults: map[string]int{"scale": 2}, Commit: "0123abc", StoodStill: 14, StoodStillCalm: 3.5}
 		if test.wrong > 0 {
 			r.Disagreements = []string{"one digit"}
 		}

@@ -1,15 +1,19 @@
 package main
 
 import (
+	"debug/buildinfo"
 	"fmt"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/test/faults/check"
 )
 
@@ -20,6 +24,7 @@ type Result struct {
 	Workers  int            `json:"workers"` // at first
 	Unfenced bool           `json:"unfenced"`
 	Machine  string         `json:"machine"`
+	Commit   string         `json:"commit"`             // that the aggregator was built from, "unknown" if that is not known
 	Faults   map[string]int `json:"faults"`             // made, by kind
 	Missed   map[string]int `json:"missed"`             // attempts at faults that came to nothing, by kind: not counted in Faults
 	NotMade  []string       `json:"not_made,omitempty"` // kinds that cannot be made here, and faults that were given up; and why
@@ -41,8 +46,9 @@ type Result struct {
 
 	Minutes         float64 `json:"minutes"` // altogether
 	MinutesOfFaults float64 `json:"minutes_of_faults"`
-	StoodStill      float64 `json:"stood_still"`     // for so many seconds, at most, nothing of a partition was folded though it had messages
-	SecondsToFold   float64 `json:"seconds_to_fold"` // after the last fault was mended
+	StoodStill      float64 `json:"stood_still"`      // for so many seconds, at most, nothing of a partition was folded though it had messages
+	StoodStillCalm  float64 `json:"stood_still_calm"` // the same, of times at which no server was broken, nor had been up to 10 s before
+	SecondsToFold   float64 `json:"seconds_to_fold"`  // after the last fault was mended
 	SecondsToCheck  float64 `json:"seconds_to_check"`
 
 	Wrong         int      `json:"wrong"`         // how many disagreements, what went wrong besides included
@@ -86,6 +92,7 @@ func (r *Result) Print(w io.Writer) {
 		total += n
 	}
 	fmt.Fprintf(w, "fault test, seed %d\n", r.Seed)
+	fmt.Fprintf(w, "  commit %s\n", r.Commit)
 	fmt.Fprintf(w, "  %s\n  NATS servers: %d, sync_interval always; workers at first: %d, %s\n", r.Machine, r.Servers, r.Workers, fencing)
 	fmt.Fprintf(w, "faults              %12d\n", total)
 	for _, name := range slices.Sorted(maps.Keys(r.Faults)) {
@@ -110,6 +117,7 @@ func (r *Result) Print(w io.Writer) {
 	fmt.Fprintf(w, "score in 400 days   %s\n", r.Score)
 	fmt.Fprintf(w, "minutes             %12.1f (faults %.1f; then folded after %.0f s, checked in %.0f s)\n", r.Minutes, r.MinutesOfFaults, r.SecondsToFold, r.SecondsToCheck)
 	fmt.Fprintf(w, "longest standstill  %12.1f s, of any partition, with the servers away included\n", r.StoodStill)
+	fmt.Fprintf(w, "  with all servers  %12.1f s, of any partition, no server being broken nor having been within 10 s before\n", r.StoodStillCalm)
 	fmt.Fprintf(w, "disagreements       %12d\n", r.Wrong)
 	for _, d := range r.Disagreements {
 		fmt.Fprintf(w, "  %s\n", d)
@@ -124,6 +132,28 @@ func (r *Result) Print(w io.Writer) {
 		fmt.Fprintln(w, "without fencing, no damage was found: the checker or the load is too weak")
 	}
 }
+
+// commitOf returns the commit that a program was built from, with "-dirty" behind it if files had been changed: as its build has it, or
+// else (GOFLAGS may keep it out) as git says of the folder that it was built in.
+func commitOf(program, folder string) string {
+	if info, err := buildinfo.ReadFile(program); err == nil {
+		if revision := service.BuildOf(info).Revision; revision != unknown {
+			return revision
+		}
+	}
+	revision, err := exec.Command("git", "-C", folder, "rev-parse", "HEAD").Output()
+	if err != nil {
+		return unknown
+	}
+	changed, err := exec.Command("git", "-C", folder, "status", "--porcelain", "--untracked-files=no").Output()
+	if err != nil || len(changed) > 0 {
+		return strings.TrimSpace(string(revision)) + "-dirty"
+	}
+	return strings.TrimSpace(string(revision))
+}
+
+// unknown stands for a commit that nobody knows.
+const unknown = "unknown"
 
 // moduleRoot is the folder that has go.mod, at or above the working directory.
 func moduleRoot() string {

@@ -69,6 +69,9 @@ type fault struct {
 	wait  bool   // for a server fault: whether all servers are well again before the next one
 }
 
+// ofServers tells whether it is NATS that is broken, and not only those who use it.
+func (k *kind) ofServers() bool { return k.server || k.servers > 1 }
+
 // possible returns the kinds that can be made here of those that are asked for, and why others cannot.
 func (o *Options) possible(folder string) (able []kind, not []string, err error) {
 	for _, name := range o.Kinds {

@@ -63,7 +63,7 @@ func (r *run) watchProgress(ctx context.Context) {
 		for _, p := range all {
 			still, known := since[p.Partition]
 			if known && p.Folded < p.Last && p.Folded == seen[p.Partition].Folded {
-				r.stoodStill(p, now.Sub(still))
+				r.stoodStill(p, still, now)
 				continue
 			}
 			since[p.Partition], seen[p.Partition] = now, p
@@ -76,10 +76,14 @@ func (r *run) ended(p *rig.Process, err error) {
 	r.trouble("%s has ended by itself: %v: %q", p.Name, err, p.Log(5, "stopped with an error", "panic", "fatal error", "[FTL]"))
 }
 
-// stoodStill notes that a partition has not moved for some time.
-func (r *run) stoodStill(p check.Progress, length time.Duration) {
+// stoodStill notes that a partition has not moved from one time to another.
+func (r *run) stoodStill(p check.Progress, from, to time.Time) {
+	length, calm := to.Sub(from), r.calm.from(from)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if calm {
+		r.result.StoodStillCalm = max(r.result.StoodStillCalm, length.Seconds())
+	}
 	if length.Seconds() > r.result.StoodStill {
 		r.result.StoodStill = length.Seconds()
 		if length > 5*time.Second && length-r.told > 5*time.Second {

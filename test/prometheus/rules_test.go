@@ -3,13 +3,10 @@ package prometheus
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -19,7 +16,7 @@ import (
 	"github.com/city-chain/holdfast/test/tree"
 )
 
-var mutants = flag.Bool("mutants", false, "break every alert in every way that is known, and expect that its unit tests notice: takes minutes")
+var mutants = flag.Bool("mutants", false, "break every rule in every way that is known, and expect that its unit tests notice: takes minutes")
 
 // root is the module's, as seen from here.
 var root = filepath.Join("..", "..")
@@ -61,17 +58,23 @@ func groups(t *testing.T) []Group {
 }
 
 // alerts returns all alerts.
-func alerts(t *testing.T) (all []Rule) {
+func alerts(t *testing.T) []Rule {
+	t.Helper()
+	return rules(t, func(r Rule) bool { return r.Alert != "" })
+}
+
+// rules returns all rules of a sort; there must be some.
+func rules(t *testing.T, are func(Rule) bool) (all []Rule) {
 	t.Helper()
 	for _, g := range groups(t) {
 		for _, r := range g.Rules {
-			if r.Alert != "" {
+			if are(r) {
 				all = append(all, r)
 			}
 		}
 	}
 	if len(all) == 0 {
-		t.Fatal("there are no alerts")
+		t.Fatal("there are no such rules")
 	}
 	return all
 }
@@ -189,121 +192,4 @@ func TestRulesDoWhatTheirTestsSay(t *testing.T) {
 			}
 		})
 	}
-}
-
-// TestBrokenAlertsAreNoticed breaks one thing of one alert at a time, and expects that its unit tests fail.
-func TestBrokenAlertsAreNoticed(t *testing.T) {
-	if !*mutants {
-		t.Skip("NOT CHECKED, as it takes minutes: that the unit tests notice a broken alert. To check: go test -count=1 -run Broken ./test/prometheus -mutants")
-	}
-	for _, a := range alerts(t) {
-		t.Run(a.Alert+"/unbroken", func(t *testing.T) { // else anything would seem to be noticed
-			t.Parallel()
-			if output, err := promtool(t, "test", "rules", withRule(t, a, a)); err != nil {
-				t.Errorf("%v\n%s", err, output)
-			}
-		})
-		for how, broken := range breaks(a) {
-			t.Run(a.Alert+"/"+how, func(t *testing.T) {
-				t.Parallel()
-				if output, err := promtool(t, "test", "rules", withRule(t, a, broken)); err == nil {
-					t.Errorf("the unit tests do not notice\n%+v\n%s", broken, output)
-				}
-			})
-		}
-	}
-}
-
-var (
-	number     = regexp.MustCompile(`(^|[ (])([0-9]+(?:\.[0-9]+)?)\b`)
-	comparison = regexp.MustCompile(` (==|>|<) `)
-	period     = regexp.MustCompile(`\[([0-9]+)m\]`)
-	matcher    = regexp.MustCompile(`\{[^}]*\}`)
-)
-
-// breaks returns an alert broken in all ways that we can think of, by what was done.
-func breaks(a Rule) map[string]Rule {
-	all := map[string]Rule{}
-	with := func(how string, change func(*Rule)) {
-		broken := a
-		broken.Labels = map[string]string{"severity": a.Labels["severity"]}
-		change(&broken)
-		all[how] = broken
-	}
-	replace := func(how string, at []int, by string) {
-		with(how, func(r *Rule) { r.Expr = a.Expr[:at[0]] + by + a.Expr[at[1]:] })
-	}
-	with("never", func(r *Rule) { r.Expr = "(" + a.Expr + ") and vector(0) > 1" })
-	with("severity", func(r *Rule) { r.Labels["severity"] = "other" })
-	for _, m := range number.FindAllStringSubmatchIndex(a.Expr, -1) {
-		at := m[4:6]
-		n, _ := strconv.ParseFloat(a.Expr[at[0]:at[1]], 64) // digits alone
-		if n == 0 {
-			replace(fmt.Sprintf("number %d is a million", at[0]), at, "1e6")
-			replace(fmt.Sprintf("number %d is below 0", at[0]), at, "-1")
-			continue
-		}
-		replace(fmt.Sprintf("number %d is twice as large", at[0]), at, fmt.Sprint(2*n))
-		replace(fmt.Sprintf("number %d is half as large", at[0]), at, fmt.Sprint(n/2))
-	}
-	opposite := map[string]string{"==": "!=", ">": "<=", "<": ">="}
-	for _, m := range comparison.FindAllStringSubmatchIndex(a.Expr, -1) {
-		replace(fmt.Sprintf("comparison %d is the opposite", m[2]), m[2:4], opposite[a.Expr[m[2]:m[3]]])
-	}
-	for _, m := range matcher.FindAllStringIndex(a.Expr, -1) {
-		if !strings.HasPrefix(a.Expr[m[0]:], "{__name__") {
-			replace(fmt.Sprintf("matcher %d takes all", m[0]), m, "")
-		}
-	}
-	if a.For != "" {
-		minutes, _ := strconv.Atoi(strings.TrimSuffix(a.For, "m"))
-		with("it waits twice as long", func(r *Rule) { r.For = fmt.Sprintf("%dm", 2*minutes) })
-		with("it does not wait", func(r *Rule) { r.For = "" })
-	}
-	for _, m := range period.FindAllStringSubmatchIndex(a.Expr, -1) {
-		replace(fmt.Sprintf("range %d is longer", m[2]), m[2:4], "600")
-	}
-	return all
-}
-
-// withRule writes the rules with one in place of another, and the unit tests of that beside them.
-func withRule(t *testing.T, a, broken Rule) (tests string) {
-	t.Helper()
-	folder := t.TempDir()
-	var kept struct {
-		Groups []Group `yaml:"groups"`
-	}
-	for _, g := range groups(t) {
-		if i := slices.IndexFunc(g.Rules, func(r Rule) bool { return r.Alert == a.Alert }); i >= 0 {
-			g.Rules = []Rule{broken}
-		} else if g.Rules[0].Alert != "" {
-			g.Rules = nil
-		}
-		kept.Groups = append(kept.Groups, g)
-	}
-	text, err := yaml.Marshal(kept)
-	if err != nil {
-		t.Fatal(err)
-	}
-	rules := filepath.Join(folder, "rules.yml")
-	if err := os.WriteFile(rules, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	original, err := os.ReadFile(below(unitTests + "/" + a.Alert + ".yml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var content map[string]any
-	if err := yaml.Unmarshal(original, &content); err != nil {
-		t.Fatal(err)
-	}
-	content["rule_files"] = []string{rules}
-	if text, err = yaml.Marshal(content); err != nil {
-		t.Fatal(err)
-	}
-	tests = filepath.Join(folder, "tests.yml")
-	if err := os.WriteFile(tests, text, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return tests
 }

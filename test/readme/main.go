@@ -1,5 +1,5 @@
-// Command readme runs the commands that the README and the pages of docs/reading tell people to run, as written, in a fresh
-// clone of the last commit: one for each page.
+// Command readme runs the commands that the README, docs/import.md and the pages of docs/reading tell people to run, as written, in
+// a fresh clone of the last commit: one for each page.
 //
 //	go run ./test/readme                       all pages
 //	go run ./test/readme docs/reading/nats.md  only these
@@ -78,7 +78,7 @@ func allPages(root string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := []string{"README.md", "docs/audit.md"}
+	names := []string{"README.md", "docs/audit.md", "docs/import.md"}
 	for _, p := range pages {
 		names = append(names, "docs/reading/"+filepath.Base(p))
 	}

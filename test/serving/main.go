@@ -6,7 +6,7 @@
 //	go run ./test/serving              a minute of it
 //	go test ./test/serving -serving    in short
 //
-// It fails if a scrape fails, if the exporter's memory passes what its limits permit, if a reader that reads has not what
+// It fails if a scrape fails, if the exporter takes more memory than such clients took, or more and more, if a reader that reads has not what
 // the exporter has, or if connections or goroutines are left behind.
 package main
 

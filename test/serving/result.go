@@ -15,7 +15,9 @@ func (r *Result) Print(w io.Writer) {
 	say("idle connections %d, dawdlers %d, askers that do not read %d, readers %d, of whom %d never read", r.Idle, r.Dawdlers, r.Askers, r.Readers, r.Readers*3/10)
 	say("")
 	say("before  %v", r.Before)
-	say("peak    %v (permitted: %.0f MiB)", r.Peak, r.bound(r.Before.Memory)/(1<<20))
+	first, second := r.halves()
+	say("peak    %v (for such clients at most %.0f MiB; with all there %.0f MiB at first, %.0f later)",
+		r.Peak, r.bound(r.Before.Memory)/(1<<20), first/(1<<20), second/(1<<20))
 	say("after   %v", r.After)
 	say("cpu     %.2f of a core", r.CPU/r.Duration.Seconds())
 	say("")

@@ -20,7 +20,8 @@
 //     knows, and a replay answers. ErrorInfo with the reason FORGOTTEN and the metadata known_since, in RFC 3339: the
 //     first instant that can be asked for.
 //   - UNAVAILABLE: the state is not loaded yet. RetryInfo says when to ask again. ErrorInfo with the reason NOT_LOADED.
-//   - RESOURCE_EXHAUSTED: a limit, which the message names.
+//   - RESOURCE_EXHAUSTED: a limit, which the message names. ErrorInfo with the metadata limit, and the reason
+//     MESSAGE_TOO_LARGE (a message, decompressed; in bytes) or TOO_MANY_READERS (with a RetryInfo).
 //
 // The domain of every ErrorInfo is "holdfast".
 

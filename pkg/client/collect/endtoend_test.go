@@ -112,27 +112,21 @@ func (h *holdfast) until(what string, condition func() bool) {
 	}
 }
 
-// producer publishes under a name of its own, and answers as a client does.
-type producer struct {
-	*client.Publisher[events.PoHEvent]
-}
-
-func (p producer) SendPoH(ctx context.Context, list []events.PoHEvent) (*client.Receipt, error) {
-	return p.Send(ctx, list)
-}
-
-func (h *holdfast) producer(name string) producer {
+// producer publishes under a name of its own.
+func (h *holdfast) producer(name string) *client.Client {
 	h.t.Helper()
-	c, err := jetstream.New(h.connect(name))
+	c, err := client.Open(h.t.Context(), client.Options{Connection: h.connect(name), Name: name, Keep: client.Folder(h.t.TempDir())})
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	p, err := client.NewPublisher[events.PoHEvent](c, client.PublisherOptions{Producer: name, Epoch: 1})
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	h.run(p.Run)
-	return producer{p}
+	h.t.Cleanup(func() {
+		bounded, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		if err := c.Close(bounded); err != nil {
+			h.t.Error(err)
+		}
+	})
+	return c
 }
 
 // A service that is asked by HTTP, gRPC and Connect shows of itself what the exporter shows of it, to the last bucket.

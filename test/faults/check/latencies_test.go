@@ -2,6 +2,8 @@ package check
 
 import (
 	"math"
+	"math/big"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -13,39 +15,61 @@ import (
 
 // The checker takes for latencies what Holdfast takes for them, whatever bytes come; and reads the same of them.
 func TestLatenciesAreJudgedAlike(t *testing.T) {
+	var edges []int64
+	for _, bound := range bounds {
+		edges = append(edges, bound, bound+1)
+	}
+	some := rapid.SliceOfN(rapid.OneOf(rapid.SampledFrom(edges), rapid.Int64Range(0, 50), rapid.Int64Range(0, math.MaxInt64)), 1, 4)
 	taken, refused := 0, 0
 	rapid.Check(t, func(t *rapid.T) {
-		var h poh.Histogram
-		for _, ns := range rapid.SliceOfN(rapid.OneOf(
-			rapid.Int64Range(0, 50), rapid.Int64Range(99_990, 100_010), rapid.Int64Range(990_000, 1_010_000), rapid.Int64Range(0, math.MaxInt64),
-		), 0, 20).Draw(t, "latencies") {
-			h.Observe(ns)
-		}
-		b := h.Encode(nil)
-		for range rapid.IntRange(0, 2).Draw(t, "changes") {
-			i := rapid.IntRange(0, len(b)-1).Draw(t, "at")
-			b[i] += byte(rapid.IntRange(-2, 2).Draw(t, "by"))
-		}
-		ours, wrong := readDistribution(string(b))
-		theirs, err := poh.DecodeHistogram(string(b))
-		if err == nil && theirs.Count() == 0 {
-			return // nil, which is none for the checker
-		}
-		if (wrong == nil) != (err == nil) {
-			t.Fatalf("%x: the checker says %v, Holdfast %v", b, wrong, err)
-		}
-		if err != nil {
-			refused++
-			return
-		}
-		taken++
-		if ours.count() != theirs.Count() || ours.sum.Cmp(theirs.Sum().Big()) != 0 {
-			t.Fatalf("%x: %d latencies of %v ns for the checker, %d of %v for Holdfast", b, ours.count(), ours.sum, theirs.Count(), theirs.Sum().Big())
+		for range 50 {
+			d := newDistribution()
+			for _, ns := range some.Draw(t, "latencies") {
+				d.observe(ns)
+			}
+			changed := rapid.IntRange(0, 4).Draw(t, "changed")
+			if changed == 1 { // the sum, by a little
+				d.sum.Add(d.sum, big.NewInt(rapid.Int64Range(-3, 3).Draw(t, "by")))
+				d.sum.Abs(d.sum)
+			}
+			if changed == 2 { // a latency of one kind of buckets
+				d.classic[rapid.IntRange(0, len(d.classic)-1).Draw(t, "classic")]++
+			}
+			b := []byte(d.encode())
+			at := rapid.IntRange(0, len(b)-1).Draw(t, "at")
+			switch changed {
+			case 3: // any byte
+				b[at] += byte(rapid.IntRange(1, 255).Draw(t, "by"))
+			case 4: // a number in another than its shortest form
+				b = slices.Insert(b, at, 0xcc)
+			}
+			if judged(t, b) {
+				taken++
+			} else {
+				refused++
+			}
 		}
 	})
 	if taken == 0 || refused == 0 {
 		t.Errorf("%d were taken, %d refused", taken, refused)
 	}
+}
+
+// judged tells whether both take b for latencies.
+func judged(t *rapid.T, b []byte) bool {
+	ours, wrong := readDistribution(string(b))
+	theirs, err := poh.DecodeHistogram(string(b))
+	switch {
+	case err == nil && theirs.Count() == 0: // nil, which is none for the checker
+		return false
+	case (wrong == nil) != (err == nil):
+		t.Fatalf("%x: the checker says %v, Holdfast %v", b, wrong, err)
+	case err != nil:
+		return false
+	case ours.count() != theirs.Count() || ours.sum.Cmp(theirs.Sum().Big()) != 0:
+		t.Fatalf("%x: %d latencies of %v ns for the checker, %d of %v for Holdfast", b, ours.count(), ours.sum, theirs.Count(), theirs.Sum().Big())
+	}
+	return true
 }
 
 // Counters that made-up sums fill up are full for the checker when they are for Holdfast.
