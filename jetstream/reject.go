@@ -32,6 +32,9 @@ const (
 	rejectBytes    = 8 << 20
 )
 
+// MaxRejected is the size, in bytes, of the largest event that a rejection keeps.
+const MaxRejected = MaxMessage - rejectionHeaders
+
 // ErrForeignRejection says that another event's rejection stands where one is to
 // be stored: the stream that it is of was deleted and made again, so its
 // sequences began anew, and REJECTED still has what was refused of the old one.
@@ -159,7 +162,7 @@ func (r Rejection) message() *nats.Msg {
 			m.Header.Set(name, value)
 		}
 	}
-	if len(r.Event) > MaxMessage-rejectionHeaders {
+	if len(r.Event) > MaxRejected {
 		m.Header.Set(omittedHeader, strconv.Itoa(len(r.Event)))
 	} else {
 		m.Data = r.Event

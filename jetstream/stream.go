@@ -78,6 +78,16 @@ func (c *Client) EmptyThrough(ctx context.Context, log Log, partition int, after
 	return through, nil
 }
 
+// StreamEmptyThrough is EmptyThrough for all of a stream: it returns the highest sequence L ≥ after for which the leader
+// vouches that the stream has no message with after < sequence ≤ L.
+func (c *Client) StreamEmptyThrough(ctx context.Context, stream string, after uint64) (uint64, error) {
+	through, err := c.emptyThrough(ctx, stream, AllKeys, after)
+	if err != nil {
+		return 0, fmt.Errorf("look ahead in stream %s: %w", stream, err)
+	}
+	return through, nil
+}
+
 // emptyThrough asks for the stream's end first and for the next message then:
 // whatever came in between can only lower the answer. That there is no next
 // message counts only if the same leader was asked all the time: another one

@@ -25,6 +25,8 @@ type commands struct {
 	Holder   holder     `cmd:"" help:"Show one holder."`
 	PoH      proofs     `cmd:"" name:"poh" help:"Show what the nodes did: proofs, latencies, requests."`
 	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
+	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
+	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
@@ -53,7 +55,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"workers": c.Workers.run, "bench": c.Bench.run,
+		"replay": c.Replay.run, "audit": c.Audit.run, "workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)
@@ -78,6 +80,10 @@ func exitCode(err error) int {
 		return exitNoHolder
 	case errors.Is(err, errUnreachable):
 		return exitUnreachable
+	case errors.Is(err, errDifferent):
+		return exitDifferent
+	case errors.Is(err, errUntold):
+		return exitUntold
 	case errors.Is(err, errNotReady):
 		return exitNotReady
 	}

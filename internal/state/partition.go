@@ -33,6 +33,7 @@ type Partition[E, C any] struct {
 	late   []score.Late // reused
 
 	scratch []byte // reused: a slot is encoded here, and then copied as long as it is
+	read    uint64 // how many events were in the messages that were folded since loading
 }
 
 // NewPartition returns an empty partition of the stream made at that time.
@@ -64,6 +65,7 @@ func (p *Partition[E, C]) Fold(m Message, refused []jetstream.Rejection) []jetst
 		return p.refuse(refused, m.Sequence, 0, "", m.Data, err)
 	}
 	p.events = list
+	p.read += uint64(len(list))
 	fresh := []numbered{{0, uint64(len(list)) - 1}}
 	if origin.Producer != "" {
 		if fresh, err = p.producers.admit(origin, len(list), p.policy.MaxProducers); err != nil {
@@ -214,6 +216,10 @@ func (p *Partition[E, C]) Prepare(attempt string) Flush {
 	f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.CheckpointKey(p.Partition), Value: p.Checkpoint.append(nil)})
 	return f
 }
+
+// Read returns how many events were in the messages that were folded since the partition was made or loaded: accepted, refused,
+// or folded before.
+func (p *Partition[E, C]) Read() uint64 { return p.read }
 
 // Slots returns the slots that anything has reached, by number. They are the partition's own.
 func (p *Partition[E, C]) Slots() map[int]*Slot[C] {

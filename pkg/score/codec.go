@@ -42,8 +42,11 @@ func (h *hold) size() int {
 	return n
 }
 
-// Append appends the encoding of the holders to b.
+// Append appends the encoding of the holders to b. A fold that is clipped has none.
 func (hs *Holders) Append(b []byte) []byte {
+	if hs.clip != nil {
+		panic("score: a clipped fold is not encoded")
+	}
 	b = wire.AppendArray(b, 3)
 	b = wire.AppendUint(b, uint64(hs.forgotten))
 	b = hs.scores.append(b)

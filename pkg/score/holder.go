@@ -90,7 +90,7 @@ type ForgottenError struct {
 
 // Error says what can be asked for.
 func (e *ForgottenError) Error() string {
-	return fmt.Sprintf("the score at %s is no longer in the state, which knows %s and later; for earlier instants replay the stream, which has every event", e.At, e.Since)
+	return fmt.Sprintf("the score at %[1]s is no longer in the state, which knows %[2]s and later; the stream still has every event: holdfast replay --at %[1]s", e.At, e.Since)
 }
 
 // Since returns the first instant at which the holder's score is known: the latest end of the holds that

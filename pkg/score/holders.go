@@ -23,6 +23,7 @@ type Holders struct {
 	forgotten events.Time // the last instant at which a holder counted that has been removed since; 0 = none
 	scores    Histogram   // of what each event added
 	wakes     wakeQueue   // when holders are to be looked at
+	clip      *clip       // nil: what is summed up counts to its end; no part of the encoded state
 }
 
 // NewHolders returns an empty fold under a valid policy, which must not change while it is in use.
@@ -150,6 +151,7 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 			}
 		}
 		hs.forgotten = max(hs.forgotten, expiry)
+		hs.clip.keep(id, h, expiry)
 		hs.remove(id, h)
 		return
 	}
@@ -181,8 +183,13 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 
 // finish sums up a hold of a holder that is over.
 func (hs *Holders) finish(h *Holder, s Hold, clock events.Time) {
+	end := s.End
+	if hs.clip != nil {
+		s = hs.clip.take(h, s)
+	}
 	h.finish(hs.policy, s, clock)
-	hs.through = max(hs.through, s.End)
+	h.through = max(h.through, end)
+	hs.through = max(hs.through, end)
 }
 
 // expiresFrom is the first clock at which the holder has expired; Open = never.

@@ -20,6 +20,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/ingest"
 	"github.com/city-chain/holdfast/internal/service"
@@ -34,7 +35,7 @@ const natsConfig = "../../deploy/compose/nats-server.conf"
 // environment gives the test what the compose file gives to a NATS server: every user's password is its name.
 func environment(t *testing.T) {
 	t.Helper()
-	for _, user := range []string{"routes", "producer", "ingest", "aggregator", "exporter", "operator"} {
+	for _, user := range []string{"routes", "producer", "ingest", "aggregator", "exporter", "auditor", "operator"} {
 		t.Setenv(strings.ToUpper(user)+"_PASSWORD", `"`+user+`"`)
 	}
 	t.Setenv("SERVER_NAME", "nats-1")
@@ -142,6 +143,15 @@ func TestServicesWithinTheirRights(t *testing.T) {
 			return err
 		})
 	}
+	await(t, "the auditor finds everything the same", func() error {
+		client := connect(t, as("auditor"))
+		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client)})
+		if err != nil || r.Verdict != audit.Same || r.Compared.Holders != 2 || r.Compared.Rejections != 1 {
+			return fmt.Errorf("%+v, %w", r, err)
+		}
+		_, err = audit.Replay(ctx, audit.Options{Source: audit.Streams(client), Stored: audit.Buckets(client)})
+		return err
+	})
 	await(t, "the exporter sees who serves the partitions", func() error { return everyPartitionIsOwned("http://" + showing.Addr()) })
 	stopAll()
 	if complaint := log.lines("ermissions"); complaint != "" {

@@ -72,6 +72,13 @@ var rights = []struct {
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
 			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x", "_INBOX_operator.x",
 		})},
+	{"auditor",
+		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.HOLDS", "$JS.API.STREAM.MSG.GET.REJECTED", "$JS.API.CONSUMER.CREATE.POH.c"},
+		slices.Concat(changes(streams), reads([]string{"KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}), []string{
+			"$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "$JS.API.CONSUMER.DURABLE.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.KV_HOLDS_STATE.c",
+			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
+			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_operator.x",
+		})},
 }
 
 // services are the subjects of requests, which exporters alone may subscribe to.

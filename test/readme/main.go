@@ -78,7 +78,7 @@ func allPages(root string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names := []string{"README.md", "docs/import.md"}
+	names := []string{"README.md", "docs/audit.md", "docs/import.md"}
 	for _, p := range pages {
 		names = append(names, "docs/reading/"+filepath.Base(p))
 	}

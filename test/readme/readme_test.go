@@ -70,7 +70,7 @@ func TestAllPages(t *testing.T) {
 		}
 	}
 	got, err := allPages(root)
-	if diff := cmp.Diff([]string{"README.md", "docs/import.md", "docs/reading/nats.md", "docs/reading/page.md"}, got); err != nil || diff != "" {
+	if diff := cmp.Diff([]string{"README.md", "docs/audit.md", "docs/import.md", "docs/reading/nats.md", "docs/reading/page.md"}, got); err != nil || diff != "" {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 }

@@ -1,0 +1,124 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// Stored is what the pipeline has stored, and the streams that belong to it.
+type Stored interface {
+	state.Stream
+	// Bucket returns the bucket of that name.
+	Bucket(name string) state.Bucket
+	// Rejections calls each for every message that the stream REJECTED has when it is called, in their order.
+	Rejections(ctx context.Context, each func(jetstream.Message) error) error
+}
+
+// Buckets returns what is stored on the live servers.
+func Buckets(c *jetstream.Client) Stored { return buckets{c} }
+
+type buckets struct{ *jetstream.Client }
+
+func (b buckets) Bucket(name string) state.Bucket { return b.Client.Bucket(name) }
+
+func (b buckets) Rejections(ctx context.Context, each func(jetstream.Message) error) error {
+	first, last, err := b.RejectedSequences(ctx)
+	if err != nil || first > last {
+		return err
+	}
+	all, err := b.ReadStream(ctx, jetstream.Rejected, first)
+	if err != nil {
+		return err
+	}
+	defer all.Stop()
+	r := &streamReader{Reader: all, client: b.Client, stream: jetstream.Rejected, last: first - 1, through: last, ask: true}
+	for {
+		m, err := r.Next(ctx)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(m); err != nil {
+			return err
+		}
+	}
+}
+
+// cut is what is stored of a partition: its checkpoint, and each slot as it was then or, if batches came or were torn
+// meanwhile, later. Each says itself which sequence it is folded through, so they need not be of one moment.
+type cut struct {
+	checkpoint *state.Checkpoint // nil: there is none, or none that can be read
+	value      []byte            // of the checkpoint's key; nil: there is none
+	revision   uint64
+	damage     error // why there is a value and no checkpoint
+	slots      [events.Slots][]byte
+}
+
+// readCut reads what is stored of a partition.
+func readCut(ctx context.Context, bucket state.Bucket, number int) (*cut, error) {
+	c, err := readOnce(ctx, bucket, number)
+	if err == nil && c.value == nil && c.hasSlots() {
+		c, err = readOnce(ctx, bucket, number) // the first batch may have come in between
+	}
+	return c, err
+}
+
+// readOnce reads first the checkpoint, from the leader, then the slots. A slot that is not at least what the checkpoint lists is read
+// again from the leader, since a replica may lag.
+func readOnce(ctx context.Context, bucket state.Bucket, number int) (*cut, error) {
+	c := &cut{}
+	key := jetstream.CheckpointKey(number)
+	entry, err := bucket.Get(ctx, key)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+	case err != nil:
+		return nil, err
+	default:
+		c.value, c.revision = entry.Value, entry.Revision
+		c.checkpoint, c.damage = state.DecodeCheckpoint(key, entry.Value)
+	}
+	entries, err := bucket.Load(ctx, jetstream.SlotKeys(number))
+	if err != nil {
+		return nil, err
+	}
+	values := map[string][]byte{}
+	for _, e := range entries {
+		values[e.Key] = e.Value
+	}
+	for i := range c.slots {
+		key := jetstream.SlotKey(number, i)
+		c.slots[i] = values[key]
+		if c.checkpoint == nil || c.listed(i) {
+			continue
+		}
+		entry, err := bucket.Get(ctx, key)
+		if err != nil && !errors.Is(err, jetstream.ErrKeyNotFound) {
+			return nil, err
+		}
+		c.slots[i] = entry.Value
+	}
+	return c, nil
+}
+
+// hasSlots tells whether a slot is stored.
+func (c *cut) hasSlots() bool {
+	return slices.ContainsFunc(c.slots[:], func(v []byte) bool { return v != nil })
+}
+
+// listed tells whether a slot may be what the checkpoint lists, or newer.
+func (c *cut) listed(i int) bool {
+	sequence := c.checkpoint.SlotSequence(i)
+	if c.slots[i] == nil {
+		return sequence == 0
+	}
+	stored, err := state.SlotSequence(c.slots[i])
+	return err == nil && (stored > sequence || stored == sequence && state.DigestOf(c.slots[i]) == c.checkpoint.SlotDigest(i))
+}

@@ -1,0 +1,367 @@
+package audit
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// AuditOptions say what to compare.
+type AuditOptions struct {
+	// Source has the messages, and Stored what was folded from them. Both are required.
+	Source Source
+	Stored Stored
+	// Workers is how many fold at once; 0 = as many as there are processors.
+	Workers int
+	// Progress, if it is not nil, is called now and then, by one goroutine at a time.
+	Progress func(Progress)
+}
+
+// Audit replays both logs and compares them with what is stored: every checkpoint, every slot byte by byte, every rejection. It
+// may run beside the pipeline. What it finds different, and what it could not compare though the rest could be, stands in the
+// report; an error says why nothing could be told.
+func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
+	switch {
+	case o.Source == nil || o.Stored == nil:
+		return nil, errors.New("a source and what is stored are required")
+	case o.Workers < 0:
+		return nil, fmt.Errorf("%d workers; it is 1 or more, or 0", o.Workers)
+	}
+	policy, err := o.Source.Policy(ctx)
+	if err != nil {
+		return nil, err
+	}
+	meter := &meter{report: o.Progress}
+	// What is stored is read first and the streams' ends last: then they have everything that what is stored was folded from.
+	holds, err := newTrial(ctx, &o, policy, state.Holds, holders, meter)
+	if err != nil {
+		return nil, err
+	}
+	proofs, err := newTrial(ctx, &o, policy, state.PoH, nodes, meter)
+	if err != nil {
+		return nil, err
+	}
+	kept, err := readRejections(ctx, o.Stored)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(holds.bound(ctx), proofs.bound(ctx)); err != nil {
+		return nil, err
+	}
+	if err := together(ctx, holds.run, proofs.run); err != nil {
+		return nil, err
+	}
+	r := &Report{}
+	found := slices.Concat(holds.report(r), proofs.report(r))
+	found = append(found, kept.judge(r, holds.expected(), proofs.expected())...)
+	r.Compared.Messages, r.Compared.Events = meter.messages.Load(), meter.events.Load()
+	r.finish(found)
+	return r, nil
+}
+
+// together runs functions at once; the first error ends the others.
+func together(ctx context.Context, list ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	for _, f := range list {
+		running.Go(func() {
+			if err := f(ctx); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	running.Wait()
+	return context.Cause(ctx)
+}
+
+// trial is the audit of one log.
+type trial[E, C any] struct {
+	source  Source
+	log     *state.Log[E, C]
+	policy  *state.Policy
+	kind    *kind[E, C]
+	meter   *meter
+	workers int
+	span    span
+	judges  [events.Partitions]*judge[E, C]
+
+	mu    sync.Mutex
+	found []Difference // guarded by mu
+}
+
+// newTrial reads what is stored of a log.
+func newTrial[E, C any](ctx context.Context, o *AuditOptions, p *state.Policy, log *state.Log[E, C], k *kind[E, C], m *meter) (*trial[E, C], error) {
+	t := &trial[E, C]{source: o.Source, log: log, policy: p, kind: k, meter: m, workers: workers(o.Workers)}
+	now, err := o.Source.State(ctx, log.Log)
+	if err != nil {
+		return nil, err
+	}
+	bucket := o.Stored.Bucket(log.Bucket)
+	foreign := int64(0)
+	for i := range t.judges {
+		c, err := readCut(ctx, bucket, i)
+		if err != nil {
+			return nil, err
+		}
+		created := now.Created
+		if c.checkpoint != nil && c.checkpoint.Created != created.UnixNano() {
+			foreign = c.checkpoint.Created
+			created = time.Unix(0, foreign) // so that only what else differs is told
+		}
+		t.judges[i] = newJudge(log, p, k, i, c, state.NewPartition(log, p, created, i))
+	}
+	if foreign != 0 {
+		t.add(Difference{Explanation: fmt.Sprintf("the state was folded from the stream %s made at %s; the present one was made at %s: it was deleted and made again",
+			log.Stream, stamp(time.Unix(0, foreign)), stamp(now.Created))})
+	}
+	return t, nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// add notes a difference of the whole stream.
+func (t *trial[E, C]) add(d Difference) {
+	d.Stream, d.Partition = t.log.Stream, -1
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.found = append(t.found, d)
+}
+
+// bound looks up to where the stream goes now.
+func (t *trial[E, C]) bound(ctx context.Context) (err error) {
+	if t.span, err = spanOf(ctx, t.source, t.log.Log, 0); err != nil {
+		return err
+	}
+	t.meter.total.Add(t.span.through)
+	return t.span.check()
+}
+
+// run replays the log, compares, and explains what differs.
+func (t *trial[E, C]) run(ctx context.Context) error {
+	w := walk{
+		source: t.source, log: t.log.Log, from: t.span.from, through: t.span.through, workers: t.workers, meter: t.meter,
+		take: func(partition int, m state.Message) error {
+			t.judges[partition].take(m, t.meter)
+			return nil
+		},
+		lost: func(g gap) error {
+			t.add(Difference{
+				Explanation: fmt.Sprintf("%s of the stream %s gone: deleted one by one, since the stream still has what is before and behind", g, isOrAre(g)), Message: &Place{Sequence: g.first},
+			})
+			return nil
+		},
+	}
+	through, err := w.run(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range t.judges {
+		j.end(through)
+	}
+	if err := t.span.same(ctx, t.source); err != nil {
+		return err
+	}
+	return t.explain(ctx)
+}
+
+func isOrAre(g gap) string {
+	if g.first == g.last {
+		return "is"
+	}
+	return "are"
+}
+
+// explain explains the holders or nodes that differ, as many as a report has room for.
+func (t *trial[E, C]) explain(ctx context.Context) error {
+	var suspects []*suspect
+	var in []int
+	for i, j := range t.judges {
+		for s := range j.differs {
+			suspects, in = append(suspects, &j.differs[s]), append(in, i)
+		}
+	}
+	n := min(len(suspects), MaxDifferences)
+	if n == 0 {
+		return nil
+	}
+	witnesses, err := testimony(ctx, t, suspects[:n], in[:n])
+	if err != nil {
+		return err
+	}
+	for i, s := range suspects {
+		d := Difference{Key: s.key, Of: s.id, Values: s.values}
+		if i < n {
+			d.Explanation, d.Message = explain(t.kind, t.policy, s, witnesses[in[i]])
+		}
+		t.judges[in[i]].add(d)
+	}
+	return nil
+}
+
+// report adds to a report what was compared and could not be, and returns what differs.
+func (t *trial[E, C]) report(r *Report) []Difference {
+	found := t.found
+	for i, j := range t.judges {
+		found = append(found, j.found...)
+		r.Compared.Slots += j.slots
+		if t.kind.name == holders.name {
+			r.Compared.Holders += j.members
+		} else {
+			r.Compared.Nodes += j.members
+		}
+		c := Cut{Stream: t.log.Stream, Partition: i}
+		switch {
+		case j.cut.checkpoint != nil:
+			r.Compared.Partitions++
+			c.Sequence, c.Revision = j.cut.checkpoint.Sequence, j.cut.revision
+		case j.cut.value == nil && j.slots == 0 && j.part.Messages > 0:
+			r.Untold = append(r.Untold, fmt.Sprintf("nothing is stored of partition %d of %s, which has %d messages: no aggregator has served it yet, or its keys were deleted", i, t.log.Stream, j.part.Messages))
+		}
+		r.Cuts = append(r.Cuts, c)
+	}
+	return found
+}
+
+// rejection is what is compared of a refused event.
+type rejection struct {
+	stream   string
+	sequence uint64
+	reason   string
+	producer string
+	digest   state.Digest // of the event; zero if it was too large to be kept
+	omitted  int
+}
+
+func rejectionOf(r *jetstream.Rejection) rejection {
+	k := rejection{stream: r.Stream, sequence: r.Sequence, reason: r.Reason, producer: r.Producer, omitted: r.Omitted}
+	if k.omitted == 0 && len(r.Event) > jetstream.MaxRejected {
+		k.omitted = len(r.Event)
+	}
+	if k.omitted == 0 {
+		k.digest = state.DigestOf(r.Event)
+	}
+	return k
+}
+
+// expected is what a log must have refused, and may have.
+type expected struct {
+	stream  string
+	created time.Time
+	through uint64
+	must    map[string]rejection
+	may     map[string]rejection
+}
+
+func (t *trial[E, C]) expected() expected {
+	e := expected{stream: t.log.Stream, created: t.span.state.Created, through: t.span.through, must: map[string]rejection{}, may: map[string]rejection{}}
+	for _, j := range t.judges {
+		for s, r := range j.must {
+			e.must[s] = r
+		}
+		for s, r := range j.may {
+			e.may[s] = r
+		}
+	}
+	return e
+}
+
+// rejections is what the stream REJECTED has.
+type rejections struct {
+	kept  map[string]keptRejection // by subject
+	found []Difference             // what is wrong with it by itself
+}
+
+type keptRejection struct {
+	rejection
+	at    time.Time
+	times int
+}
+
+// readRejections reads the stream REJECTED.
+func readRejections(ctx context.Context, s Stored) (*rejections, error) {
+	rs := &rejections{kept: map[string]keptRejection{}}
+	err := s.Rejections(ctx, func(m jetstream.Message) error {
+		r, err := jetstream.ParseRejection(m)
+		if err != nil {
+			rs.found = append(rs.found, Difference{Stream: jetstream.Rejected, Partition: -1, Key: m.Subject, Explanation: err.Error()})
+			return nil
+		}
+		k := rs.kept[m.Subject]
+		rs.kept[m.Subject] = keptRejection{rejectionOf(&r), m.Time, k.times + 1}
+		return nil
+	})
+	return rs, err
+}
+
+// judge compares what was refused with what had to be.
+func (rs *rejections) judge(r *Report, logs ...expected) []Difference {
+	found := rs.found
+	add := func(subject, format string, args ...any) *Difference {
+		found = append(found, Difference{Stream: jetstream.Rejected, Partition: -1, Key: subject, Explanation: fmt.Sprintf(format, args...)})
+		return &found[len(found)-1]
+	}
+	older := 0
+	byStream := map[string]*expected{}
+	for i := range logs {
+		byStream[logs[i].stream] = &logs[i]
+	}
+	for subject, kept := range rs.kept {
+		log := byStream[kept.stream]
+		if log == nil {
+			add(subject, "it names a stream that is no log")
+			continue
+		}
+		want, ok := log.must[subject]
+		if !ok {
+			want, ok = log.may[subject]
+		}
+		switch {
+		case kept.at.Before(log.created):
+			older++
+		case !ok && kept.sequence > log.through: // the stream was looked at after this was read
+			add(subject, "%s has no message %d: it was added", kept.stream, kept.sequence)
+		case !ok:
+			add(subject, "no event of message %d of %s was refused there: it was added", kept.sequence, kept.stream).Message = &Place{Sequence: kept.sequence}
+		case kept.times > 1:
+			add(subject, "it is there %d times", kept.times)
+		case kept.rejection != want:
+			d := add(subject, "the event that was refused, its reason or its producer was changed")
+			d.Values = differing(kept.values(), want.values())
+		default:
+			r.Compared.Rejections++
+		}
+	}
+	for i := range logs {
+		for subject, want := range logs[i].must {
+			if _, ok := rs.kept[subject]; !ok || rs.kept[subject].at.Before(logs[i].created) {
+				add(subject, "an event of message %d of %s was refused (%s), and that is not recorded: it was removed", want.sequence, want.stream, want.reason).Message = &Place{Sequence: want.sequence}
+			}
+		}
+	}
+	if older > 0 {
+		r.Notes = append(r.Notes, fmt.Sprintf("%d rejections are older than the streams, of others by their names, and were not compared", older))
+	}
+	slices.SortFunc(found, func(a, b Difference) int { return cmp.Compare(a.Key, b.Key) })
+	return found
+}
+
+func (k *rejection) values() map[string]string {
+	m := map[string]string{"reason": k.reason, "producer": k.producer, "digest of the event": fmt.Sprintf("%x", k.digest)}
+	if k.omitted > 0 {
+		m["bytes that were not kept"] = fmt.Sprint(k.omitted)
+	}
+	if bytes.Equal(k.digest[:], make([]byte, len(k.digest))) {
+		delete(m, "digest of the event")
+	}
+	return m
+}
