@@ -223,6 +223,24 @@ func TestClientSpoolsWhileNATSIsAway(t *testing.T) {
 	wantCounted(t, js, holds(0, 2060, 7))
 }
 
+// However fast the records of the spool are sent, there is room in it for what comes meanwhile.
+func TestSendsFindRoomWhileTheSpoolIsSent(t *testing.T) {
+	s, js := declared(t)
+	s.stop()
+	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir()), MaxPending: 200, MaxBatch: 2})
+	const spooled, more = 4000, 1000
+	give(t, c, holds(0, spooled, 1)...)
+	until(t, "it is spooled", func() bool { return c.Stats().Spooled == spooled })
+	s.start()
+	until(t, "it is being sent", func() bool { return c.Stats().Acknowledged > 0 })
+	give(t, c, holds(spooled, spooled+more, 1)...)
+	if n := c.Stats().Acknowledged; n >= spooled {
+		t.Errorf("%d events waited until all of the spool was sent", more)
+	}
+	flush(t, c)
+	wantCounted(t, js, holds(0, spooled+more, 1))
+}
+
 // What was sent and not acknowledged may be stored, so it is spooled as it was.
 func TestClientSpoolsAnEnvelopeOfUnknownOutcomeAsItIs(t *testing.T) {
 	s, js := declared(t)

@@ -56,6 +56,7 @@ type lane[E Event] struct {
 	maxBytes int        // of an envelope; less than in the options if a server did not take that
 	envelope envelope   // of the front of work; none if it has no events
 	spooled  []*record  // before work
+	spillAt  time.Time  // from when on what is queued is put behind these
 }
 
 // mark is a receipt that is acknowledged when so many events of a lane are.

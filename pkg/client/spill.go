@@ -70,6 +70,9 @@ func (l *lane[E]) putAside() error {
 // is put into the spool behind it. It returns an error only if the connection has been closed for good.
 func (l *lane[E]) unspool(ctx context.Context) error {
 	r := l.spooled[0]
+	if time.Now().After(l.spillAt) { // records that are sent fast leave no pause for it
+		l.spillBehind()
+	}
 	var envelope []byte
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, maxPause) {
 		if l.publisher.may(r.inherited) {
@@ -153,13 +156,19 @@ func (l *lane[E]) meanwhile(ctx context.Context, done <-chan error, kick <-chan 
 				return nil
 			}
 		case <-spill.C:
-			next := spillPause
-			if l.spill() != nil {
-				next = respillPause
-			}
-			spill.Reset(next)
+			spill.Reset(l.spillBehind())
 		}
 	}
+}
+
+// spillBehind puts what is queued into the spool, and returns after which time to do so again.
+func (l *lane[E]) spillBehind() time.Duration {
+	pause := spillPause
+	if l.spill() != nil {
+		pause = respillPause
+	}
+	l.spillAt = time.Now().Add(pause)
+	return pause
 }
 
 // divided sends the events of an envelope that the server finds too large in smaller ones, under the same numbers. It can be repeated.
