@@ -26,6 +26,10 @@ var (
 	errNoAnswer     = errors.New("no answer from the server")
 )
 
+// Disconnected reports whether a request failed since there was no connection,
+// or it was lost before the answer.
+func Disconnected(err error) bool { return errors.Is(err, errDisconnected) }
+
 // passing reports whether the same question is likely to be answered soon.
 func passing(err error) bool {
 	if e, ok := errors.AsType[*jetstream.APIError](err); ok {

@@ -2,6 +2,13 @@
 // receipts that are issued and verified, and middleware what is answered over HTTP and gRPC.
 //
 //	lending NATS-URL FOLDER HTTP-ADDRESS GRPC-ADDRESS
+//
+// With `holdfast up` on this machine, in a clone:
+//
+//	go run ./examples/lending nats://127.0.0.1:4222 lending-data 127.0.0.1:8181 127.0.0.1:8182
+//	curl -X POST http://127.0.0.1:8181/loans/ladder/ann    # prints the path by which the loan ends
+//	curl -X DELETE http://127.0.0.1:8181/loans/…
+//	holdfast holder ann
 package main
 
 import (
@@ -56,11 +63,12 @@ func main() {
 	})
 	routes.HandleFunc("DELETE /loans/{id}/{receipt}", func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
-		genuine := receipt(r.PathValue("id")) == r.PathValue("receipt")
-		if counts.ObserveVerify(time.Since(began)); !genuine {
+		if receipt(r.PathValue("id")) != r.PathValue("receipt") {
+			counts.RecordVerified(events.Failure, time.Since(began))
 			http.Error(w, "that is not its receipt", http.StatusForbidden)
 			return
 		}
+		counts.RecordVerified(events.Success, time.Since(began))
 		for _, loan := range tracker.Open() { // those of before a restart as well
 			if loan.ID == r.PathValue("id") && loan.Stop(r.Context()) != nil {
 				http.Error(w, "not now, try again", http.StatusServiceUnavailable)

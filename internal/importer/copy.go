@@ -155,9 +155,9 @@ func (c *copier) settle(j *job, extent jetstream.Extent) error {
 		rec.Position.Sequence = max(s.From, first) - 1
 		return nil
 	case rec.Format != NATS || rec.Stream == nil:
-		return fmt.Errorf("%w: the import known by the name %q was begun as %s: give this one another name (--name, or Options.Name)", ErrFormat, j.result.Name, rec.Format)
+		return fmt.Errorf("%w: the import known by the name %q was begun as %s: give this one another name (--name)", ErrFormat, j.result.Name, rec.Format)
 	}
-	const anew = "copy it under another name (--name, or Options.Name), by which all of it counts anew"
+	const anew = "copy it under another name (--name), by which all of it counts anew"
 	was, at := rec.Stream, rec.Position.Sequence
 	switch {
 	case was.Name != s.Name || was.Subject != s.Subject:

@@ -27,6 +27,9 @@ func skipCSVHeader(text string) (int, error) {
 		return 0, fmt.Errorf("%w: it is in UTF-16: save it in UTF-8", ErrFormat)
 	}
 	first := strings.TrimRight(text[:firstLine(text)], "\r\n")
+	if strings.Contains(first, "from") && strings.Contains(first, "to") && strings.Contains(first, "value") {
+		return 0, fmt.Errorf("%w: line 1 is %s, which looks like transfers: make changes of balances of them first, two rows of %s for each", ErrFormat, quote(first), DeltasHeader)
+	}
 	return 0, fmt.Errorf("%w: line 1 is %s: a CSV file begins with the header %s, or for changes of balances %s; a file of NDJSON is named .ndjson or .jsonl, or begins with {",
 		ErrFormat, quote(first), Header, DeltasHeader)
 }

@@ -267,7 +267,7 @@ func (m *Importer) run(ctx context.Context, src source) (Result, error) {
 	if m.options.Follow {
 		r.tail = &tail{ctx: ctx, file: src.open, path: src.file, every: m.options.Poll, logger: m.options.Logger}
 		if !src.regular && src.name == "" {
-			return result, fmt.Errorf("%w: a stream that is followed has none of its own: give it one (--name, or Options.Name)", ErrName)
+			return result, fmt.Errorf("%w: a stream that is followed has none of its own: give it one (--name)", ErrName)
 		}
 	}
 	if err := within(ctx, r.begin); err != nil {

@@ -177,7 +177,7 @@ func TestChangedSaysWhatToDo(t *testing.T) {
 	w, other := newWorld(t), file(t, "f.csv", header+"x,h,1,2,3\n")
 	w.must(file(t, "f.csv", header+"a,h,1,2,3\n"))
 	_, err := w.run(other)
-	for _, want := range []string{`by the name "f.csv" (the file's base name)`, "a different file", "--name", "Options.Name", "mended in " + other + ".refused, not in"} {
+	for _, want := range []string{`by the name "f.csv" (the file's base name)`, "a different file", "--name", "--name", "mended in " + other + ".refused, not in"} {
 		if !errors.Is(err, importer.ErrChanged) || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want ErrChanged with %q", err, want)
 		}

@@ -45,7 +45,7 @@ func (j *job) begin(r *reader) error {
 		rec.Format, rec.Version = asked, asked.version()
 	}
 	if rec.Format == NATS || o.Format != "" && o.Format != rec.Format {
-		return fmt.Errorf("%w: the import known by the name %q was begun as %s: go on with it as that, or give this one another name (--name, or Options.Name)", ErrFormat, j.result.Name, rec.Format)
+		return fmt.Errorf("%w: the import known by the name %q was begun as %s: go on with it as that, or give this one another name (--name)", ErrFormat, j.result.Name, rec.Format)
 	}
 	j.result.Format = rec.Format
 	j.refused.header = rec.Format.header(r.peek())
@@ -62,7 +62,7 @@ func (j *job) begin(r *reader) error {
 		rec.Deltas = &deltasRecord{Ignored: o.IgnoreHolders}
 	}
 	if len(o.IgnoreHolders) > 0 && !slices.Equal(o.IgnoreHolders, rec.Deltas.Ignored) {
-		return fmt.Errorf("%w: the import known by the name %q was begun with other holders to ignore, %q: go on with these, or with none, which means them; or import all anew under another name (--name, or Options.Name)",
+		return fmt.Errorf("%w: the import known by the name %q was begun with other holders to ignore, %q: go on with these, or with none, which means them; or import all anew under another name (--name)",
 			ErrChanged, j.result.Name, rec.Deltas.Ignored)
 	}
 	r.accounts = newAccounts(rec.Deltas, o.MaxBalances)

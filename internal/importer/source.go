@@ -69,7 +69,7 @@ func (s source) explain(err error, name, streamDir string) error {
 	if s.name == "" && s.regular {
 		from = " (the file's base name)"
 	}
-	return fmt.Errorf("%w: the import is known by the name %q%s: a different file is imported under a new name (--name, or Options.Name), by which all of it counts anew; "+
+	return fmt.Errorf("%w: the import is known by the name %q%s: a different file is imported under a new name (--name), by which all of it counts anew; "+
 		"in this one put back what was there: lines that were refused are to be mended in %s, not in the file itself", err, name, from, s.refusedPath(name, streamDir))
 }
 
@@ -79,7 +79,7 @@ func (s source) explainReplaced(err error, name string, format Format) error {
 	if format == Deltas {
 		balances = "; but a file of deltas must stay whole, since its balances go on from the rows before"
 	}
-	return fmt.Errorf("%w: all whole lines that were there are imported; what a file that was moved has more is imported under its name (--name %q, or Options.Name), and a new file under a name of its own%s",
+	return fmt.Errorf("%w: all whole lines that were there are imported; what a file that was moved has more is imported under its name (--name %q), and a new file under a name of its own%s",
 		err, name, balances)
 }
 

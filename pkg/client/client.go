@@ -5,9 +5,12 @@
 //		NATS: jetstream.Options{URL: "nats://nats:4222"},
 //		Name: "till-7", Keep: client.Folder("/var/lib/till/holdfast"),
 //	})
-//	err = c.Hold(ctx, events.HoldEvent{…}) // queued; sent in the background, in order
-//	err = c.Flush(ctx)                     // all of it is stored
-//	err = c.Close(ctx)                     // drains
+//	err = c.Hold(ctx, events.HoldEvent{ // queued; sent in the background, in order
+//		Kind: events.KindHold, Token: "gold", Holder: "alice", Weight: weight, HoldID: "h1",
+//		Start: events.TimeOf(time.Now()), End: events.Open,
+//	})
+//	err = c.Flush(ctx) // all of it is stored
+//	err = c.Close(ctx) // drains
 //
 // A [Client] never crashes its application, and never blocks it unless it is asked to. It connects by itself, and again. While NATS does not
 // acknowledge, envelopes go to a bounded file, the spool, and are sent later in order. What is over the bounds is not taken, and

@@ -60,6 +60,8 @@ func remedy(err error) string {
 		return "make room in the stream or on the server's disk; nothing is lost meanwhile"
 	case errors.Is(err, jetstream.ErrTooLarge):
 		return "raise max_payload of the NATS server to its default, 1 MB"
+	case jetstream.Disconnected(err):
+		return "it is sent again when NATS is back: see that the server runs and can be reached"
 	case errors.Is(err, jetstream.ErrUnknownOutcome):
 		return "see whether the server is overloaded, or this account may not publish"
 	}

@@ -72,8 +72,8 @@ type HoldEvent struct {
 	Token  string // what is held
 	Holder string // who holds it; decides the partition
 	HoldID string // hold, release: names the hold among its holder's; "" = none
-	Start  Time   // hold: its start; balance: the instant from which it counts
-	End    Time   // hold: its end, or Open; release: the end that it sets
+	Start  Time   // hold: its start; balance: the instant from which it counts; in Unix milliseconds, see TimeOf
+	End    Time   // hold: its end, or Open if it has none (0 is 1970); release: the end that it sets
 	Weight Weight // hold, balance: what a second of it counts; 0 ends a balance
 	Rev    uint32 // hold with HoldID: which statement of the hold this is; a higher one replaces a lower one
 }

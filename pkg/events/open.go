@@ -2,6 +2,7 @@ package events
 
 import (
 	"encoding/base64"
+	"errors"
 	"math"
 	"strconv"
 
@@ -327,12 +328,17 @@ func (f *fields) grpcCode(name string) uint16 {
 	return uint16(f.uint(name, 0, uint64(len(grpcCodes)-1)))
 }
 
-// close returns the first thing that was wrong; a field that the kind does not have is.
+// close returns the first thing that was wrong; a field that the kind does not have is. Where one is missing and there is one that the
+// kind does not have, it may be misspelt.
 func (f *fields) close(what string) error {
 	for _, v := range f.list {
-		if !v.used {
-			f.fail(refuse(UnknownField, shorten(v.name), "a %s event has no such field", what))
+		if v.used {
+			continue
 		}
+		if r, ok := errors.AsType[*Refusal](f.err); ok && r.Reason == MissingField {
+			return refuse(MissingField, r.Field, "%s, and there is %s, which a %s event has not", r.Detail, quote(v.name), what)
+		}
+		f.fail(refuse(UnknownField, shorten(v.name), "a %s event has no such field", what))
 	}
 	return f.err
 }

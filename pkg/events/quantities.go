@@ -21,6 +21,9 @@ const (
 	Open Time = math.MaxInt64
 )
 
+// TimeOf returns the millisecond that an instant lies in. It is an event's only from 1970 to 9999.
+func TimeOf(t time.Time) Time { return Time(t.UnixMilli()) }
+
 // String returns the instant in RFC 3339, in UTC, with as many fraction digits as it needs, or "open".
 func (t Time) String() string {
 	if t == Open {

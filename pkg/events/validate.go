@@ -44,6 +44,9 @@ func (e *HoldEvent) Validate() error {
 			return err
 		}
 		if e.End < e.Start {
+			if e.End == 0 {
+				return refuse(EndBeforeStart, "end", "%s lies before the start, %s; a hold that has no end yet ends at events.Open, in Go", e.End, e.Start)
+			}
 			return refuse(EndBeforeStart, "end", "%s lies before the start, %s", e.End, e.Start)
 		}
 	}

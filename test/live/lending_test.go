@@ -65,7 +65,9 @@ func TestLending(t *testing.T) {
 		`grpc_requests_total{code="OK",method="/grpc.health.v1.Health/Check"}`:              4,
 		`poh_issued_total{result="success"}`:                                                2,
 		`poh_issue_latency_seconds_count`:                                                   2,
-		`poh_verify_latency_seconds_count{result="unknown"}`:                                3,
+		`poh_verified_total{result="success"}`:                                              2,
+		`poh_verified_total{result="failure"}`:                                              1,
+		`poh_verify_latency_seconds_count{result="success"}`:                                2,
 		`http_request_duration_seconds_count{method="POST",route="/loans/{item}/{member}"}`: 2,
 	}
 	got := samples(t, exporter+"/metrics", slices.Collect(maps.Keys(wanted)))
