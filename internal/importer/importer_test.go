@@ -239,6 +239,7 @@ func TestFormats(t *testing.T) {
 		{"f.jsonl", ndjson, ""},
 		{"f.csv", ndjson, "begins with the header " + importer.Header},
 		{"f.csv", "token_id,holder_id,start,end\n", "begins with the header"},
+		{"f.csv", "block_timestamp,token_address,from_address,to_address,value\n1,t,a,b,2\n", "looks like transfers"},
 		{"f.csv", "a,h,1,2,3\n", `line 1 is "a,h,1,2,3"`},
 		{"f.csv", importer.Header + ",hold_id\n", "begins with the header"},
 		{"f.csv", "\xff\xfet\x00", "UTF-16"},

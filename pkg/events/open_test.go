@@ -358,3 +358,24 @@ func checkSuiteID(t *testing.T, file, encoding, want string, value []byte) {
 		t.Errorf("%s: %s as an id is %q, %v; the text is %q", file, encoding, got.Token, err, want)
 	}
 }
+
+// What is missing may be misspelt.
+func TestMissingFieldBesideAnUnknownOne(t *testing.T) {
+	for event, want := range map[string]string{
+		`{"token_id":"t","holder_id":"h","start":1,"wieght":2}`: `"wieght"`,
+		`{"token_id":"t","holder_id":"h","start":1}`:            "it is missing",
+	} {
+		_, err := events.DecodeOpenHold([]byte(event), 0)
+		var r *events.Refusal
+		if !errors.As(err, &r) || r.Reason != events.MissingField || r.Field != "weight" || !strings.Contains(r.Detail, want) {
+			t.Errorf("%s: %v, want a missing weight, and %s", event, err, want)
+		}
+	}
+}
+
+func TestTimeOf(t *testing.T) {
+	at := time.Date(2026, 1, 1, 0, 0, 0, 1_999_999, time.UTC)
+	if got := events.TimeOf(at); got.String() != "2026-01-01T00:00:00.001Z" {
+		t.Errorf("TimeOf(%v) = %v", at, got)
+	}
+}
