@@ -12,8 +12,8 @@ import (
 	"github.com/city-chain/holdfast/pkg/poh"
 )
 
-// What nodes did. The latency histograms of requests are kept by what was asked for alone, not by how it ended, so that
-// there are not so many of them.
+// What nodes did. The latency histograms of requests are kept by what was asked for and whether it succeeded, not by each
+// status or code, so that there are not so many of them.
 var (
 	issuedDesc        = describe("poh_issued_total", "Proofs issued.", "result")
 	verifiedDesc      = describe("poh_verified_total", "Proofs verified.", "result")
@@ -23,9 +23,9 @@ var (
 	gcDesc            = describe("gc_events_total", "Garbage collections of the nodes.", "type")
 	peersDesc         = describe("active_peers", "Peers, as the nodes reported them last, summed up.")
 	httpDesc          = describe("http_requests_total", "HTTP requests that the nodes answered.", "method", "route", "status")
-	httpLatencyDesc   = describe("http_request_duration_seconds", "Time that the nodes took for an HTTP request.", "method", "route")
+	httpLatencyDesc   = describe("http_request_duration_seconds", "Time that the nodes took for an HTTP request; a status from 400 on is a failure.", "method", "route", "result")
 	grpcDesc          = describe("grpc_requests_total", "gRPC calls that the nodes answered.", "method", "code")
-	grpcLatencyDesc   = describe("grpc_request_duration_seconds", "Time that the nodes took for a gRPC call.", "method")
+	grpcLatencyDesc   = describe("grpc_request_duration_seconds", "Time that the nodes took for a gRPC call; every code but OK is a failure.", "method", "result")
 
 	nodesDesc          = describe("holdfast_poh_nodes", "Nodes that have reported anything.")
 	omittedSeriesDesc  = describe("holdfast_poh_omitted_series", "Series of requests left out of http_requests_total or grpc_requests_total, which show only so many.", "protocol")
@@ -55,11 +55,21 @@ func emitPoH(out *emitter, t *poh.Totals, maxSeries int) {
 	out.gauge(nodesDesc, float64(t.Nodes()))
 
 	emitRequests(out, "http", t.HTTP(), maxSeries, httpDesc, httpLatencyDesc,
-		func(s poh.HTTPSeries) ([]string, string) {
-			return []string{s.Method, s.Route}, strconv.Itoa(int(s.Status))
+		func(s poh.HTTPSeries) ([]string, string, events.Result) {
+			return []string{s.Method, s.Route}, strconv.Itoa(int(s.Status)), resultOf(events.KindHTTP, s.Status)
 		})
 	emitRequests(out, "grpc", t.GRPC(), maxSeries, grpcDesc, grpcLatencyDesc,
-		func(s poh.GRPCSeries) ([]string, string) { return []string{s.Method}, events.GRPCCode(s.Code) })
+		func(s poh.GRPCSeries) ([]string, string, events.Result) {
+			return []string{s.Method}, events.GRPCCode(s.Code), resultOf(events.KindGRPC, s.Code)
+		})
+}
+
+// resultOf says what came of a request, by its status or code: from HTTP status 400 on it is a failure, and so is every gRPC code but OK.
+func resultOf(of events.Kind, status uint16) events.Result {
+	if of == events.KindHTTP && status < 400 || of == events.KindGRPC && status == 0 {
+		return events.Success
+	}
+	return events.Failure
 }
 
 // resultName is the name of a result that latencies are shown by; of 0, that of latencies that were reported without one.
@@ -75,7 +85,7 @@ func resultName(r events.Result) string {
 // depends on the series alone, so that two exporters show the same; and what is left out once stays so, since series only
 // come, so that its requests are a counter.
 func emitRequests[K comparable](out *emitter, protocol string, all iter.Seq2[K, *poh.Histogram], maxSeries int,
-	counts, durations *prometheus.Desc, labels func(K) (asked []string, outcome string),
+	counts, durations *prometheus.Desc, labels func(K) (asked []string, outcome string, result events.Result),
 ) {
 	type series struct {
 		outcome string
@@ -83,8 +93,8 @@ func emitRequests[K comparable](out *emitter, protocol string, all iter.Seq2[K, 
 	}
 	var (
 		asked    []string
-		group    []series // of asked
-		sum      poh.Histogram
+		group    []series                             // of asked
+		sums     = map[events.Result]*poh.Histogram{} // of asked; only of results that there were
 		shown    int
 		full     bool
 		omitted  int
@@ -93,24 +103,34 @@ func emitRequests[K comparable](out *emitter, protocol string, all iter.Seq2[K, 
 	finish := func() {
 		if full = full || shown+len(group) > maxSeries; full {
 			omitted += len(group)
-			requests += sum.Count()
+			for _, s := range group {
+				requests += s.count
+			}
 		} else if len(group) > 0 {
 			shown += len(group)
 			for _, s := range group {
 				out.counter(counts, float64(s.count), append(asked[:len(asked):len(asked)], s.outcome)...)
 			}
-			out.histogram(durations, latencies(&sum), asked...)
+			for _, r := range results {
+				if sum := sums[r]; sum != nil {
+					out.histogram(durations, latencies(sum), append(asked[:len(asked):len(asked)], r.String())...)
+				}
+			}
 		}
-		group, sum = group[:0], poh.Histogram{}
+		group = group[:0]
+		clear(sums)
 	}
 	for k, h := range all {
-		next, outcome := labels(k)
+		next, outcome, result := labels(k)
 		if !slices.Equal(next, asked) {
 			finish()
 			asked = next
 		}
 		group = append(group, series{outcome, h.Count()})
-		sum.Merge(h)
+		if sums[result] == nil {
+			sums[result] = &poh.Histogram{}
+		}
+		sums[result].Merge(h)
 	}
 	finish()
 	out.gauge(omittedSeriesDesc, float64(omitted), protocol)

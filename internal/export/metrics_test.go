@@ -184,11 +184,14 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("quantile %v is %v, want about %v", got.GetQuantile(), got.GetValue(), want)
 		}
 	}
-	if h := families["grpc_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleSum() != 2 {
-		t.Errorf("grpc latency: %v", h)
+	latency := map[string]string{
+		`grpc_request_duration_seconds{method="/poh.v1.PoH/Issue",result="failure"}`:        "3, sum 1.5",
+		`grpc_request_duration_seconds{method="/poh.v1.PoH/Issue",result="success"}`:        "1, sum 0.5",
+		`http_request_duration_seconds{method="GET",result="failure",route="/proofs/{id}"}`: "3, sum 0.003",
+		`http_request_duration_seconds{method="GET",result="success",route="/proofs/{id}"}`: "2, sum 0.002",
 	}
-	if h := families["http_request_duration_seconds"].GetMetric(); len(h) != 1 || h[0].GetHistogram().GetSampleCount() != 5 {
-		t.Errorf("http latency: %v", h)
+	if diff := gocmp.Diff(latency, requestLatencies(families)); diff != "" {
+		t.Errorf("latencies of requests (-want +got):\n%s", diff)
 	}
 	for name, want := range map[string]float64{
 		`holdfast_events_accepted_total{kind="hold",stream="HOLDS"}`:                 3,
@@ -212,6 +215,50 @@ func TestMetrics(t *testing.T) {
 	}
 	if got, ok := value(families, `holdfast_view_revision{stream="HOLDS"}`); !ok || got < 3 {
 		t.Errorf("revision %v, %v", got, ok)
+	}
+}
+
+// requestLatencies returns the count and sum of each histogram of requests.
+func requestLatencies(families map[string]*dto.MetricFamily) map[string]string {
+	all := map[string]string{}
+	for _, name := range []string{"http_request_duration_seconds", "grpc_request_duration_seconds"} {
+		for _, m := range families[name].GetMetric() {
+			var labels []string
+			for _, l := range m.GetLabel() {
+				labels = append(labels, fmt.Sprintf("%s=%q", l.GetName(), l.GetValue()))
+			}
+			all[name+"{"+strings.Join(labels, ",")+"}"] = fmt.Sprintf("%d, sum %v", m.GetHistogram().GetSampleCount(), m.GetHistogram().GetSampleSum())
+		}
+	}
+	return all
+}
+
+// From status 400 on a request has failed, and with every code but OK. What there was none of has no histogram.
+func TestLatenciesOfFailuresAreApart(t *testing.T) {
+	t.Parallel()
+	const second = 1_000_000_000
+	w := declared(t, nil)
+	for i, status := range []uint16{100, 399, 400, 999} {
+		w.putPoH(events.PoHEvent{Kind: events.KindHTTP, Node: "n", Method: "GET", Route: "/both", Status: status, Latency: second << i})
+	}
+	for i, code := range []uint16{0, 1, 16} {
+		w.putPoH(events.PoHEvent{Kind: events.KindGRPC, Node: "n", Method: "/s/Both", Status: code, Latency: second << i})
+	}
+	w.putPoH(
+		events.PoHEvent{Kind: events.KindHTTP, Node: "n", Method: "GET", Route: "/never", Status: 503, Latency: second},
+		events.PoHEvent{Kind: events.KindGRPC, Node: "n", Method: "/s/Always", Latency: second},
+	)
+	w.flush()
+	want := map[string]string{
+		`http_request_duration_seconds{method="GET",result="success",route="/both"}`:  "2, sum 3",
+		`http_request_duration_seconds{method="GET",result="failure",route="/both"}`:  "2, sum 12",
+		`http_request_duration_seconds{method="GET",result="failure",route="/never"}`: "1, sum 1",
+		`grpc_request_duration_seconds{method="/s/Both",result="success"}`:            "1, sum 1",
+		`grpc_request_duration_seconds{method="/s/Both",result="failure"}`:            "2, sum 6",
+		`grpc_request_duration_seconds{method="/s/Always",result="success"}`:          "1, sum 1",
+	}
+	if diff := gocmp.Diff(want, requestLatencies(started(t, w, export.Options{}).scrape())); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -286,7 +333,7 @@ func TestSeriesAreBounded(t *testing.T) {
 	r := started(t, w, export.Options{MaxSeries: 5})
 	families := r.scrape()
 	for name, want := range map[string]int{
-		"http_requests_total": 4, "http_request_duration_seconds": 2, "grpc_requests_total": 4, "grpc_request_duration_seconds": 4,
+		"http_requests_total": 4, "http_request_duration_seconds": 4, "grpc_requests_total": 4, "grpc_request_duration_seconds": 4,
 	} {
 		if got := len(families[name].GetMetric()); got != want {
 			t.Errorf("%d series of %s, want %d", got, name, want)

@@ -245,7 +245,7 @@ func (c *Collector) ObserveHTTP(method, route string, status int, d time.Duratio
 		c.note(InvalidStatus)
 		status = noStatus
 	}
-	c.request(seriesKey{events.KindHTTP, uint16(status), method, route}, status < 400, d)
+	c.request(seriesKey{events.KindHTTP, uint16(status), method, route}, d)
 }
 
 // ObserveGRPC counts an answered gRPC call: its full method, as in "/package.Service/Method", the status code from 0 to 16, and how
@@ -255,7 +255,7 @@ func (c *Collector) ObserveGRPC(fullMethod string, code uint16, d time.Duration)
 		c.note(InvalidStatus)
 		code = unknownCode
 	}
-	c.request(seriesKey{kind: events.KindGRPC, status: code, method: fullMethod}, code == 0, d)
+	c.request(seriesKey{kind: events.KindGRPC, status: code, method: fullMethod}, d)
 }
 
 const (
@@ -264,7 +264,7 @@ const (
 	unknownCode = 2   // what gRPC takes a larger one for
 )
 
-func (c *Collector) request(key seriesKey, success bool, d time.Duration) {
+func (c *Collector) request(key seriesKey, d time.Duration) {
 	cell := c.series.Load().table.find(&key)
 	if cell == nil {
 		if cell = c.seek(key); cell == nil {
@@ -274,12 +274,16 @@ func (c *Collector) request(key seriesKey, success bool, d time.Duration) {
 	}
 	c.observe(cell, d)
 	if c.options.RequestsAsVerifications {
-		r := events.Success
-		if !success {
-			r = events.Failure
-		}
-		c.observe(c.timedVerified[r-1], d)
+		c.observe(c.timedVerified[resultOf(key.kind, key.status)-1], d)
 	}
+}
+
+// resultOf says what came of a request, by its status or code: from HTTP status 400 on it is a failure, and so is every gRPC code but OK.
+func resultOf(of events.Kind, status uint16) events.Result {
+	if of == events.KindHTTP && status < 400 || of == events.KindGRPC && status == 0 {
+		return events.Success
+	}
+	return events.Failure
 }
 
 func (c *Collector) valid(r events.Result) bool {

@@ -26,9 +26,9 @@ var (
 	gcDesc            = describe("gc_events_total", "Garbage collections of this process.", "type")
 	peersDesc         = describe("active_peers", "Peers of this process.")
 	httpDesc          = describe("http_requests_total", "HTTP requests that this process answered.", "method", "route", "status")
-	httpLatencyDesc   = describe("http_request_duration_seconds", "Time that this process took for an HTTP request.", "method", "route")
+	httpLatencyDesc   = describe("http_request_duration_seconds", "Time that this process took for an HTTP request; a status from 400 on is a failure.", "method", "route", "result")
 	grpcDesc          = describe("grpc_requests_total", "gRPC calls that this process answered.", "method", "code")
-	grpcLatencyDesc   = describe("grpc_request_duration_seconds", "Time that this process took for a gRPC call.", "method")
+	grpcLatencyDesc   = describe("grpc_request_duration_seconds", "Time that this process took for a gRPC call; every code but OK is a failure.", "method", "result")
 
 	adjustedDesc   = describe("holdfast_collector_adjusted_total", "What was recorded otherwise than it was given.", "reason")
 	droppedDesc    = describe("holdfast_collector_dropped_total", "What was not recorded.", "reason")
@@ -193,9 +193,9 @@ func (m *metrics) proofs(of events.Kind, r events.Result) *sum {
 	return &all
 }
 
-// emitRequests shows counts by how requests ended, and latencies by what was asked for alone.
+// emitRequests shows counts by how requests ended, and latencies by what was asked for and whether it succeeded.
 func (m *metrics) emitRequests(out *emitter) {
-	asked := map[sumKey]*poh.Histogram{} // without the status
+	asked := map[sumKey]*poh.Histogram{} // with the result instead of the status
 	for key, s := range m.sums {
 		switch {
 		case s.count == 0:
@@ -207,7 +207,7 @@ func (m *metrics) emitRequests(out *emitter) {
 		default:
 			continue
 		}
-		key.status = 0
+		key.result, key.status = resultOf(key.of, key.status), 0
 		if asked[key] == nil {
 			asked[key] = &poh.Histogram{}
 		}
@@ -215,9 +215,9 @@ func (m *metrics) emitRequests(out *emitter) {
 	}
 	for _, key := range slices.SortedFunc(maps.Keys(asked), func(a, b sumKey) int { return cmp.Compare(a.of, b.of) }) {
 		if key.of == events.KindHTTP {
-			out.histogram(httpLatencyDesc, asked[key], key.method, key.route)
+			out.histogram(httpLatencyDesc, asked[key], key.method, key.route, key.result.String())
 		} else {
-			out.histogram(grpcLatencyDesc, asked[key], key.method)
+			out.histogram(grpcLatencyDesc, asked[key], key.method, key.result.String())
 		}
 	}
 }

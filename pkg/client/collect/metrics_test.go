@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,11 +49,14 @@ func countsOf(ns *poh.Nodes) map[string]string {
 		}
 		asked[latency].Merge(h)
 	}
+	result := map[bool]string{true: "success", false: "failure"}
 	for s, h := range t.HTTP() {
-		request(fmt.Sprintf("http_requests_total{method=%q,route=%q,status=\"%d\"}", s.Method, s.Route, s.Status), fmt.Sprintf("http_request_duration_seconds{method=%q,route=%q}", s.Method, s.Route), h)
+		request(fmt.Sprintf("http_requests_total{method=%q,route=%q,status=\"%d\"}", s.Method, s.Route, s.Status),
+			fmt.Sprintf("http_request_duration_seconds{method=%q,result=%q,route=%q}", s.Method, result[s.Status < 400], s.Route), h)
 	}
 	for s, h := range t.GRPC() {
-		request(fmt.Sprintf("grpc_requests_total{code=%q,method=%q}", events.GRPCCode(s.Code), s.Method), fmt.Sprintf("grpc_request_duration_seconds{method=%q}", s.Method), h)
+		request(fmt.Sprintf("grpc_requests_total{code=%q,method=%q}", events.GRPCCode(s.Code), s.Method),
+			fmt.Sprintf("grpc_request_duration_seconds{method=%q,result=%q}", s.Method, result[s.Code == 0]), h)
 	}
 	for name, h := range asked {
 		put(name, h)
@@ -103,6 +107,38 @@ func TestCollectorsShareMetrics(t *testing.T) {
 	again.IncrementPoH(events.Success)
 	again.SetActivePeers(1)
 	show("3", "2", "5")
+}
+
+// From status 400 on a request has failed, and with every code but OK; what counts as another status or code has the result of that.
+func TestLatenciesOfFailuresAreApart(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	c := newCollector(t, collect.Options{MaxSeries: 7, Registerer: registry})
+	for i, status := range []int{100, 399, 400, 998, 0} {
+		c.ObserveHTTP("GET", "/", status, time.Second<<i)
+	}
+	for i, code := range []uint16{0, 1} {
+		c.ObserveGRPC("/a/B", code, time.Second<<i)
+	}
+	for i, status := range []int{302, 404} {
+		c.ObserveHTTP("GET", "/more", status, time.Second<<i)
+	}
+	for i, code := range []uint16{0, 16, 17} {
+		c.ObserveGRPC("/a/More", code, time.Second<<i)
+	}
+	want := map[string]string{
+		`http_request_duration_seconds{method="GET",result="success",route="/"}`:       "2, sum 3",
+		`http_request_duration_seconds{method="GET",result="failure",route="/"}`:       "3, sum 28",
+		`http_request_duration_seconds{method="other",result="success",route="other"}`: "1, sum 1",
+		`http_request_duration_seconds{method="other",result="failure",route="other"}`: "1, sum 2",
+		`grpc_request_duration_seconds{method="/a/B",result="success"}`:                "1, sum 1",
+		`grpc_request_duration_seconds{method="/a/B",result="failure"}`:                "1, sum 2",
+		`grpc_request_duration_seconds{method="other",result="success"}`:               "1, sum 1",
+		`grpc_request_duration_seconds{method="other",result="failure"}`:               "2, sum 6",
+	}
+	got := only(countsShown(gathered(t, registry)), "http_request_duration", "grpc_request_duration")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
 }
 
 func TestRegistererWithPrefix(t *testing.T) {
