@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -239,6 +240,57 @@ func TestSendsFindRoomWhileTheSpoolIsSent(t *testing.T) {
 	}
 	flush(t, c)
 	wantCounted(t, js, holds(0, spooled+more, 1))
+}
+
+// A server that says nothing does not keep what comes out of the spool until the first attempt ends, and what it acknowledges at last, out of there, is
+// not sent again.
+func TestSendsFindRoomWhileTheServerHangs(t *testing.T) {
+	s, js := declared(t)
+	hanging := startProxy(t, s.listen)
+	path := t.TempDir()
+	var attempts atomic.Int64
+	c := openClient(t, client.Options{
+		NATS: jetstream.Options{URL: hanging.url()}, Name: "till", Keep: client.Folder(path), MaxPending: 100, Overflow: client.Refuse,
+		Observe: func(client.Attempt) { attempts.Add(1) },
+	})
+	give(t, c, hold(0, 1))
+	flush(t, c)
+	hanging.hang()
+	before := attempts.Load()
+	const total = 1000
+	for i := 1; i < total; i++ {
+		until(t, "there is room", func() bool {
+			err := c.Hold(t.Context(), hold(i, 1))
+			if err != nil && !errors.Is(err, client.ErrOverflow) {
+				t.Fatal(err)
+			}
+			return err == nil
+		})
+	}
+	until(t, "all is spooled", func() bool { return c.Stats().Spooled == total-1 }) // a few do not crowd the queue, and wait
+	if n := attempts.Load() - before; n != 0 {
+		t.Errorf("there was room only after %d attempts had ended", n)
+	}
+	if list, err := client.SpooledHolds(path); err != nil || len(list) != total-1 {
+		t.Errorf("the spool has %d events, %v", len(list), err)
+	}
+	hanging.goOn()
+	flush(t, c)
+	wantCounted(t, js, holds(0, total, 1))
+	if stats := c.Stats(); stats.Acknowledged != total || stats.Queued != 0 || stats.Spooled != 0 {
+		t.Errorf("%+v", stats)
+	}
+	sent := 0
+	for _, m := range messages(t, js, jetstream.Holds) {
+		_, list, err := events.DecodeHolds(m.Data, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sent += len(list)
+	}
+	if sent != total {
+		t.Errorf("%d events were stored, want each once", sent)
+	}
 }
 
 // What was sent and not acknowledged may be stored, so it is spooled as it was.

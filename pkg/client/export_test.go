@@ -247,6 +247,13 @@ func OpenTracker(c *Client, o TrackerOptions, d *Disk, now func() time.Time) (*T
 	return t, nil
 }
 
+// Unsent returns how many statements are not acknowledged.
+func (t *Tracker) Unsent() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.pending
+}
+
 // Crash ends the tracker as its process's death would, if its disk is dead.
 func (t *Tracker) Crash() {
 	gone, cancel := context.WithCancel(context.Background())

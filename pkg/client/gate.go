@@ -104,6 +104,13 @@ func (g *gate) close() {
 	}
 }
 
+// crowded tells whether somebody waits, or over half of the room is taken.
+func (g *gate) crowded() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.line.Len() > 0 || g.inside > g.limit/2
+}
+
 // count returns how many events are inside.
 func (g *gate) count() int {
 	g.mu.Lock()

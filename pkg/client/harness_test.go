@@ -264,14 +264,15 @@ func folded(t testing.TB, c *jetstream.Client, producer string, epoch uint64) [j
 	return parts
 }
 
-// proxy stands between a client and the server. It can lose what the server says and cut the connections.
+// proxy stands between a client and the server. It can lose or hold back what the server says, and cut the connections.
 type proxy struct {
 	listener net.Listener
 	target   string
 
 	mu   sync.Mutex
-	deaf bool       // the server's bytes are dropped; guarded by mu
-	open []net.Conn // both ends of all connections; guarded by mu
+	deaf bool          // the server's bytes are dropped; guarded by mu
+	held chan struct{} // the server's bytes wait until it is closed; nil: they do not; guarded by mu
+	open []net.Conn    // both ends of all connections; guarded by mu
 }
 
 func startProxy(t testing.TB, target string) *proxy {
@@ -284,6 +285,7 @@ func startProxy(t testing.TB, target string) *proxy {
 	go p.serve()
 	t.Cleanup(func() {
 		listener.Close()
+		p.goOn()
 		p.heal()
 	})
 	return p
@@ -317,6 +319,23 @@ func (p *proxy) loseAnswers() {
 	p.deaf = true
 }
 
+// hang holds back what the server says from now on.
+func (p *proxy) hang() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.held = make(chan struct{})
+}
+
+// goOn lets through what was held back.
+func (p *proxy) goOn() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.held != nil {
+		close(p.held)
+		p.held = nil
+	}
+}
+
 // heal cuts all connections, with what was lost on them; the next will work.
 func (p *proxy) heal() {
 	p.mu.Lock()
@@ -336,8 +355,11 @@ type hearing struct {
 
 func (h hearing) Write(b []byte) (int, error) {
 	h.p.mu.Lock()
-	deaf := h.p.deaf
+	deaf, held := h.p.deaf, h.p.held
 	h.p.mu.Unlock()
+	if held != nil {
+		<-held
+	}
 	if deaf {
 		return len(b), nil
 	}

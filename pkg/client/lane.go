@@ -72,6 +72,7 @@ type envelope struct {
 	epoch  uint64
 	header jetstream.Header
 	trace  span
+	sent   bool // it is being sent, so its memory is in use
 }
 
 func newLane[E Event](p *Publisher[E], partition int) *lane[E] {
@@ -204,13 +205,19 @@ func (l *lane[E]) publish(ctx context.Context) error {
 			if l.envelope.events == 0 {
 				l.form(true)
 			}
-			err = l.attempt(ctx, l.envelope.data, l.envelope.header, l.envelope.events)
-			if err == nil {
+			if err = l.attemptAside(ctx); err == nil {
 				l.publisher.trouble.over(l.partition)
-				l.acknowledged()
+				if len(l.spooled) > 0 {
+					l.unspooled(l.spooled[0])
+				} else {
+					l.acknowledged()
+				}
 				return nil
 			}
 			l.publisher.trouble.note(l.partition, err)
+			if len(l.spooled) > 0 {
+				return nil // it is sent again from there
+			}
 		}
 		if l.publisher.isCut() {
 			return nats.ErrConnectionClosed
@@ -303,7 +310,11 @@ func (l *lane[E]) acknowledged() {
 
 // leave notes that the envelope's events have left work, and makes room for others.
 func (l *lane[E]) leave(n int) {
-	l.envelope = envelope{data: l.envelope.data[:0]}
+	memory := l.envelope.data[:0]
+	if l.envelope.sent {
+		memory = nil
+	}
+	l.envelope = envelope{data: memory}
 	l.first += uint64(n)
 	l.placed += uint64(n)
 	l.publisher.gate.leave(n)

@@ -177,6 +177,11 @@ func newPublisher[E Event](o PublisherOptions) *Publisher[E] {
 // A list is taken whole or, on an error, not at all. The errors are the cause of ctx, whose end does not concern a list
 // that was taken, [ErrOverflow] and [ErrClosed]. A list longer than MaxPending is taken when nothing else is pending.
 func (p *Publisher[E]) Send(ctx context.Context, list []E) (*Receipt, error) {
+	return p.send(ctx, list, p.options.Overflow)
+}
+
+// send is Send with an overflow of its own.
+func (p *Publisher[E]) send(ctx context.Context, list []E, o Overflow) (*Receipt, error) {
 	if len(list) == 0 {
 		return newReceipt(0), nil
 	}
@@ -184,7 +189,7 @@ func (p *Publisher[E]) Send(ctx context.Context, list []E) (*Receipt, error) {
 	for i := range list {
 		partitions[i] = uint8(events.PlaceOf(p.codec.placeBy(&list[i])).Partition)
 	}
-	if err := p.enter(ctx, len(list)); err != nil {
+	if err := p.enter(ctx, len(list), o); err != nil {
 		return nil, err
 	}
 	receipt, sc := newReceipt(len(list)), p.sampled(ctx)
@@ -212,7 +217,7 @@ func (p *Publisher[E]) Send(ctx context.Context, list []E) (*Receipt, error) {
 
 // put queues one event of a partition, as Send does, without a receipt.
 func (p *Publisher[E]) put(ctx context.Context, partition int, e E) error {
-	if err := p.enter(ctx, 1); err != nil {
+	if err := p.enter(ctx, 1, p.options.Overflow); err != nil {
 		return err
 	}
 	sc := p.sampled(ctx)
@@ -231,8 +236,8 @@ func (p *Publisher[E]) put(ctx context.Context, partition int, e E) error {
 }
 
 // enter makes room for n events.
-func (p *Publisher[E]) enter(ctx context.Context, n int) (err error) {
-	if p.options.Overflow == Refuse {
+func (p *Publisher[E]) enter(ctx context.Context, n int, o Overflow) (err error) {
+	if o == Refuse {
 		err = p.gate.enterNow(n)
 	} else {
 		err = p.gate.enter(ctx, n)

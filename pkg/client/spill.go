@@ -15,6 +15,9 @@ const (
 	// spillPause is how long events that cannot be sent gather before they are put into the spool.
 	spillPause = 50 * time.Millisecond
 
+	// firstPatience is how long a queue with room waits for the acknowledgement of an envelope before both are put into the spool.
+	firstPatience = 500 * time.Millisecond
+
 	// respillPause is how soon a spool that took nothing is tried again.
 	respillPause = time.Second
 )
@@ -64,6 +67,24 @@ func (l *lane[E]) putAside() error {
 	l.spooled = append(l.spooled, r)
 	l.leave(v.events)
 	return nil
+}
+
+// attemptAside sends the lane's envelope once. If the queue fills meanwhile, or it takes long, the envelope is put into the spool, and what is queued
+// behind it: it is then the first record there.
+func (l *lane[E]) attemptAside(ctx context.Context) error {
+	v := &l.envelope
+	if l.publisher.spool == nil {
+		return l.attempt(ctx, v.data, v.header, v.events)
+	}
+	data, header, n := v.data, v.header, v.events
+	v.sent = true
+	done := make(chan error, 1)
+	go func() { done <- l.attempt(ctx, data, header, n) }()
+	err := l.meanwhile(ctx, done, nil)
+	if len(l.spooled) == 0 {
+		v.sent = false
+	}
+	return err
 }
 
 // unspool sends the first record of the lane in the spool again and again until it is acknowledged or ctx ends; what is queued meanwhile
@@ -139,11 +160,12 @@ func (l *lane[E]) unspooled(r *record) {
 }
 
 // meanwhile returns what comes from done, or nil when it is kicked. Until then it puts what is queued into the spool whenever that has waited
-// for spillPause.
+// for spillPause; but while nothing of the lane is there yet, only if there is need.
 func (l *lane[E]) meanwhile(ctx context.Context, done <-chan error, kick <-chan struct{}) error {
 	spill := time.NewTimer(spillPause)
 	defer spill.Stop()
 	ended := ctx.Done()
+	patience := time.Now().Add(firstPatience)
 	for {
 		select {
 		case err := <-done:
@@ -156,6 +178,10 @@ func (l *lane[E]) meanwhile(ctx context.Context, done <-chan error, kick <-chan 
 				return nil
 			}
 		case <-spill.C:
+			if len(l.spooled) == 0 && !l.publisher.gate.crowded() && time.Now().Before(patience) {
+				spill.Reset(spillPause)
+				continue
+			}
 			spill.Reset(l.spillBehind())
 		}
 	}

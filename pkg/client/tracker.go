@@ -19,8 +19,9 @@ import (
 const DefaultMaxHolds = 100_000
 
 const (
-	// trackBatch is how many statements are sent at once.
+	// trackBatch is how many statements are sent at once, and trackPart of how many that the client may have in memory they are one.
 	trackBatch = 1000
+	trackPart  = 8
 
 	// trackPause is between attempts at sending.
 	trackPause = time.Second
@@ -325,10 +326,11 @@ func (t *Tracker) send(ctx context.Context) {
 	}
 }
 
+// next takes a batch off the queue. It is short beside the client's room, of which others get nothing while the batch waits for its own.
 func (t *Tracker) next() []events.HoldEvent {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n := min(len(t.queue), trackBatch)
+	n := min(len(t.queue), trackBatch, max(t.client.options.MaxPending/trackPart, 1))
 	batch := make([]events.HoldEvent, n)
 	for i := range batch {
 		batch[i] = t.queue[i].event
@@ -339,7 +341,8 @@ func (t *Tracker) next() []events.HoldEvent {
 
 // deliver sends a batch, waits until the stream has it, and says so in the journal. That this fails does not matter: it is sent again some day.
 func (t *Tracker) deliver(ctx context.Context, batch []events.HoldEvent) error {
-	receipt, err := t.client.holds.Send(ctx, batch) // they were checked when they were stated
+	// They were checked when they were stated. They wait in line, so that the client's other events do not keep them out.
+	receipt, err := t.client.holds.send(ctx, batch, Block)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -359,6 +360,40 @@ func TestTrackerIsBounded(t *testing.T) {
 		_, err := tracker.Start(t.Context(), "gold", "ann", gram)
 		return err == nil
 	})
+}
+
+// A client that refuses, and always has something to send, does not keep its tracker from sending.
+func TestTrackerSendsBesideABusyClient(t *testing.T) {
+	s, _ := declared(t)
+	ctx, stop := context.WithCancel(t.Context())
+	var c *client.Client
+	c = openClient(t, client.Options{NATS: natsAt(s), Name: "till", MaxPending: 100, Overflow: client.Refuse, Observe: func(client.Attempt) {
+		if ctx.Err() == nil {
+			_ = c.Hold(ctx, hold(0, 1)) // the queue is never empty; or it is full
+		}
+	}})
+	s.stop()
+	var busy sync.WaitGroup
+	var full atomic.Bool
+	busy.Go(func() {
+		for i := 0; ctx.Err() == nil; i++ {
+			if errors.Is(c.Hold(ctx, hold(i, 1000)), client.ErrOverflow) {
+				full.Store(true)
+				runtime.Gosched()
+			}
+		}
+	})
+	defer busy.Wait()
+	defer stop()
+	until(t, "the client is full", full.Load)
+	tracker := openTracker(t, c, t.TempDir())
+	for i := range 150 {
+		if err := tracker.SetBalance(testContext(t), fmt.Sprint(i), "ann", gram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	until(t, "what the tracker states is stored", func() bool { return tracker.Unsent() == 0 })
 }
 
 func TestJournalOfATrackerIsWrittenAnew(t *testing.T) {
