@@ -138,6 +138,9 @@ func (p *parts) end() int64 {
 
 // decodeStored decodes a value by what reads its parts, and expects that nothing else is in it.
 func decodeStored(value []byte, read func(*parts)) (err error) {
+	if err := checkLengths(value); err != nil {
+		return err
+	}
 	var v any
 	rest := bytes.NewReader(value)
 	if err := msgpack.NewDecoder(rest).Decode(&v); err != nil {
