@@ -396,6 +396,15 @@ func TestClientRefusesWhatTheFoldWould(t *testing.T) {
 	}
 }
 
+// After the clock was set back, starts are held against what it says now.
+func TestClientNoticesThatTheClockWasSetBack(t *testing.T) {
+	c := openClient(t, client.Options{NATS: natsAt(startServer(t)), Name: "till"})
+	c.SetClock(time.Now().Add(time.Hour))
+	ahead := hold(1, 1)
+	ahead.Start = events.Time(time.Now().Add(30 * time.Minute).UnixMilli())
+	until(t, "a start that is far ahead is refused", func() bool { return isRefusal(c.Hold(t.Context(), ahead)) })
+}
+
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*events.Refusal](err)
 	return ok

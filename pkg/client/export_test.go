@@ -154,6 +154,9 @@ func (o Options) WithClaimTTL(d time.Duration) Options {
 	return o
 }
 
+// SetClock has the clock read as that, as if it had been set since.
+func (c *Client) SetClock(at time.Time) { c.clock.Store(at.UnixMilli()) }
+
 // Crash ends the client as its process's death would, if its disk is dead: nothing is kept, and the claim stays.
 func (c *Client) Crash() {
 	c.closed.Do(func() {
