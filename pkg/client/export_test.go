@@ -12,6 +12,9 @@ import (
 // ClaimFor is Claim with another time to live.
 var ClaimFor = claim
 
+// KeptEvents is how long a queue may be for its memory to be used again.
+const KeptEvents = keptEvents
+
 // Renew renews a claim at once.
 func (n *NameClaim) Renew(ctx context.Context) error { return n.renew(ctx) }
 
