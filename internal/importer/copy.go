@@ -55,14 +55,15 @@ func (m *Importer) copy(ctx context.Context, s *Stream) (Result, error) {
 	if err := j.load(ctx); err != nil {
 		return result, m.ended(ctx, err)
 	}
+	copying, halt := context.WithCancel(ctx)
 	c := &copier{
-		ctx: ctx, source: s, logger: m.options.Logger, messages: m.options.BlockMessages, bytes: m.options.BlockBytes, follow: m.options.Follow,
+		ctx: copying, halt: halt, source: s, logger: m.options.Logger, messages: m.options.BlockMessages, bytes: m.options.BlockBytes, follow: m.options.Follow,
 		contents: contents{stream: s.Name},
 	}
 	j.total = c.total
 	result.Format = NATS
-	announced, err := c.begin(j)
 	defer c.stop()
+	announced, err := c.begin(j)
 	if err != nil {
 		return result, m.ended(ctx, err)
 	}
@@ -73,6 +74,7 @@ func (m *Importer) copy(ctx context.Context, s *Stream) (Result, error) {
 // copier cuts a stream into blocks.
 type copier struct {
 	ctx             context.Context // its end ends the copying, between two blocks
+	halt            context.CancelFunc
 	source          *Stream
 	logger          interface{ Warn(msg string, args ...any) }
 	messages, bytes int // of a block, at most
@@ -87,7 +89,6 @@ type copier struct {
 
 	reading Messages
 	pumped  chan pumped
-	halt    context.CancelFunc
 	halted  chan struct{} // closed when nothing is read any more
 }
 
@@ -211,17 +212,15 @@ func (c *copier) total() int64 { return c.count }
 
 // pump begins to read messages.
 func (c *copier) pump() {
-	ctx, halt := context.WithCancel(c.ctx)
-	c.halt = halt
 	c.pumped = make(chan pumped, 64)
 	c.halted = make(chan struct{})
 	go func() {
 		defer close(c.halted)
 		for {
-			m, err := c.reading.Next(ctx)
+			m, err := c.reading.Next(c.ctx)
 			select {
 			case c.pumped <- pumped{m, err}:
-			case <-ctx.Done():
+			case <-c.ctx.Done():
 				return
 			}
 			if err != nil {
@@ -231,10 +230,10 @@ func (c *copier) pump() {
 	}()
 }
 
-// stop ends the reading.
+// stop ends the copying, and waits until nothing is read any more.
 func (c *copier) stop() {
-	if c.reading != nil {
-		c.halt()
+	c.halt()
+	if c.halted != nil {
 		c.reading.Stop()
 		<-c.halted
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"pgregory.net/rapid"
 
 	"github.com/city-chain/holdfast/internal/importer"
@@ -503,6 +504,64 @@ func TestCopyFollow(t *testing.T) {
 	}
 	if strings.Contains(w.record("ORDERS"), "pending") {
 		t.Errorf("the record has a block that is not done: %s", w.record("ORDERS"))
+	}
+}
+
+// broken is a publisher that ends by itself when it has something to publish.
+type broken struct {
+	*publisher
+	ended chan struct{}
+}
+
+var errBroken = errors.New("broken")
+
+func (b *broken) Run(ctx context.Context) error {
+	select {
+	case <-b.ended:
+		return errBroken
+	case <-ctx.Done():
+		return nil
+	}
+}
+
+func (b *broken) SendHolds(ctx context.Context, _ []events.HoldEvent) (importer.Receipt, error) {
+	close(b.ended)
+	<-ctx.Done()
+	return nil, context.Cause(ctx)
+}
+
+// When the publisher ends by itself, nothing of a stream is read any more, though the caller's context goes on.
+func TestCopyEndsWithItsPublisher(t *testing.T) {
+	others := goleak.IgnoreCurrent()
+	p := &process{world: newWorld(t)}
+	m, err := importer.New(importer.Options{Records: p, StreamDir: t.TempDir(), Follow: true, Publish: func(producer string, next importer.Numbers) (importer.Publisher, error) {
+		return &broken{&publisher{process: p, producer: producer, next: next}, make(chan struct{})}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, end := context.WithCancel(t.Context())
+	defer end()
+	if _, err := m.Copy(ctx, newMemory(t).add("any", jsonHold("a", "h")).stream()); !errors.Is(err, errBroken) {
+		t.Errorf("Copy: %v, want the publisher's error", err)
+	}
+	if err := goleak.Find(others); err != nil {
+		t.Error(err)
+	}
+}
+
+// unreadable is a stream that cannot be read, and says so as a server's does.
+type unreadable struct{ *memory }
+
+func (unreadable) Read(context.Context, uint64) (importer.Messages, error) {
+	return (*memoryReader)(nil), jetstream.ErrNoStream
+}
+
+func TestCopyCannotRead(t *testing.T) {
+	s := newMemory(t).add("any", jsonHold("a", "h")).stream()
+	s.Source = unreadable{s.Source.(*memory)}
+	if _, err := (&process{world: newWorld(t)}).copy(t.Context(), s, t.TempDir(), importer.Options{}); !errors.Is(err, jetstream.ErrNoStream) {
+		t.Errorf("Copy: %v, want ErrNoStream", err)
 	}
 }
 

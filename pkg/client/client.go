@@ -57,6 +57,9 @@ type Numbers [jetstream.Partitions]uint64
 // openPatience is how long Open waits for NATS.
 const openPatience = 2 * time.Second
 
+// clockPause is how long the clock that starts are held against may be behind that of the machine, or ahead of it after that was set back.
+const clockPause = time.Second
+
 // Client takes events and publishes them in the background, each once in effect. It is safe for concurrent use.
 type Client struct {
 	options Options
@@ -74,7 +77,7 @@ type Client struct {
 	ready   atomic.Bool                      // nothing inherited is left, so new events may be sent
 	failed  atomic.Pointer[error]            // why nothing is taken at present
 	nats    atomic.Pointer[jetstream.Client] // nil until there is a connection
-	clock   atomic.Int64                     // Unix milliseconds, at most now
+	clock   atomic.Int64                     // Unix milliseconds, looked at every clockPause
 	refused atomic.Uint64
 
 	outcome chan error         // what the first attempt at connecting and claiming came to; nil also if it is not known yet
@@ -144,6 +147,7 @@ func start(ctx context.Context, o Options, d disk, unlock func() error) (*Client
 	c.work.Go(func() { c.left[0] = c.watched(c.holds.run(taking, c.draining)) })
 	c.work.Go(func() { c.left[1] = c.watched(c.poh.run(taking, c.draining)) })
 	go c.keep(keeping)
+	go c.watchClock(keeping)
 
 	patience := time.NewTimer(openPatience)
 	defer patience.Stop()
@@ -257,7 +261,14 @@ func (c *Client) checkPoH(e *events.PoHEvent) error {
 	return err
 }
 
-// checkAhead holds an event's start against the clock, which is looked at only if the last look does not decide.
+// watchClock looks at the clock until ctx is done.
+func (c *Client) watchClock(ctx context.Context) {
+	for paused(ctx, clockPause) {
+		c.clock.Store(time.Now().UnixMilli())
+	}
+}
+
+// checkAhead holds an event's start against the clock, which is looked at only if the last look refuses it.
 func (c *Client) checkAhead(e *events.HoldEvent) error {
 	if e.CheckAhead(events.Time(c.clock.Load())) == nil {
 		return nil

@@ -396,6 +396,15 @@ func TestClientRefusesWhatTheFoldWould(t *testing.T) {
 	}
 }
 
+// After the clock was set back, starts are held against what it says now.
+func TestClientNoticesThatTheClockWasSetBack(t *testing.T) {
+	c := openClient(t, client.Options{NATS: natsAt(startServer(t)), Name: "till"})
+	c.SetClock(time.Now().Add(time.Hour))
+	ahead := hold(1, 1)
+	ahead.Start = events.Time(time.Now().Add(30 * time.Minute).UnixMilli())
+	until(t, "a start that is far ahead is refused", func() bool { return isRefusal(c.Hold(t.Context(), ahead)) })
+}
+
 func isRefusal(err error) bool {
 	_, ok := errors.AsType[*events.Refusal](err)
 	return ok
@@ -508,7 +517,42 @@ func TestHotPathAllocates(t *testing.T) {
 		flush(t, c)
 	}
 	round()
-	each := testing.AllocsPerRun(5, round) / float64(len(series))
+	wantAllocations(t, len(series), round)
+}
+
+// It is so too when the queue grows far beyond the memory that it keeps, with a spool and without.
+func TestHotPathAllocatesWhileTheQueueGrows(t *testing.T) {
+	for name, spool := range map[string]int64{"with a spool": 0, "without": -1} {
+		t.Run(name, func(t *testing.T) {
+			s, _ := declared(t)
+			hanging := startProxy(t, s.listen)
+			c := openClient(t, client.Options{
+				NATS: jetstream.Options{URL: hanging.url()}, Name: "till", Keep: client.Folder(t.TempDir()), SpoolBytes: spool,
+			})
+			series := holds(0, 4*client.KeptEvents, 1) // of one partition
+			round := func() {
+				hanging.hang()
+				for i := range series {
+					if err := c.Hold(t.Context(), series[i]); err != nil {
+						t.Fatal(err)
+					}
+				}
+				if n := c.Stats(); spool < 0 && n.Queued != len(series) {
+					t.Fatalf("%d events are queued, want all %d", n.Queued, len(series))
+				}
+				hanging.goOn()
+				flush(t, c)
+			}
+			wantAllocations(t, len(series), round)
+		})
+	}
+}
+
+// wantAllocations fails the test if a round with so many events allocates more than once an event.
+func wantAllocations(t *testing.T, n int, round func()) {
+	t.Helper()
+	each := testing.AllocsPerRun(5, round) / float64(n)
+	t.Logf("%.3f allocations an event", each)
 	if math.IsNaN(each) || each > 1 {
 		t.Errorf("%.2f allocations an event, want at most 1", each)
 	}

@@ -12,6 +12,9 @@ import (
 // ClaimFor is Claim with another time to live.
 var ClaimFor = claim
 
+// KeptEvents is how long a queue may be for its memory to be used again.
+const KeptEvents = keptEvents
+
 // Renew renews a claim at once.
 func (n *NameClaim) Renew(ctx context.Context) error { return n.renew(ctx) }
 
@@ -153,6 +156,9 @@ func (o Options) WithClaimTTL(d time.Duration) Options {
 	o.claimTTL = d
 	return o
 }
+
+// SetClock has the clock read as that, as if it had been set since.
+func (c *Client) SetClock(at time.Time) { c.clock.Store(at.UnixMilli()) }
 
 // Crash ends the client as its process's death would, if its disk is dead: nothing is kept, and the claim stays.
 func (c *Client) Crash() {
