@@ -46,13 +46,17 @@ func (s *Service) newCalls(next http.Handler) (http.Handler, error) {
 		return nil, err
 	}
 	path, handler := holdfastv1connect.NewIngestHandler(s, h.Options()...)
-	h.Mount(path, s.metered(handler), "Record")
+	h.Mount(path, handler, "Record")
+	calls := s.metered(h) // what h reads and forgets of a message that is too large counts as well
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, path) || strings.HasPrefix(r.URL.Path, "/grpc.") {
+		switch {
+		case strings.HasPrefix(r.URL.Path, path):
+			calls.ServeHTTP(w, r)
+		case strings.HasPrefix(r.URL.Path, "/grpc."):
 			h.ServeHTTP(w, r)
-			return
+		default:
+			next.ServeHTTP(w, r)
 		}
-		next.ServeHTTP(w, r)
 	}), nil
 }
 
@@ -86,9 +90,10 @@ func (s *Service) metered(next http.Handler) http.Handler {
 		m := &meter{ReadCloser: r.Body, memory: share{budget: &s.memory}}
 		defer m.memory.release()
 		ctx := context.WithValue(r.Context(), meterKey{}, m)
-		r = r.WithContext(context.WithValue(ctx, controlKey{}, http.NewResponseController(w)))
-		r.Body = m
-		next.ServeHTTP(w, r)
+		call := r.WithContext(context.WithValue(ctx, controlKey{}, http.NewResponseController(w)))
+		call.Body = m
+		next.ServeHTTP(w, call)
+		r.Pattern = call.Pattern // which labels the metrics
 	})
 }
 
