@@ -161,6 +161,46 @@ func (r *Reader) Array() int {
 	return r.elements(n)
 }
 
+// Skip reads one value of any kind, with all that is in it. What it passes over need not be in the shortest form.
+func (r *Reader) Skip() {
+	for open := 1; open > 0 && r.err == nil; open-- {
+		if r.at >= len(r.s) {
+			r.Fail("a value is missing")
+			return
+		}
+		switch c := r.s[r.at]; {
+		case c <= maxFixUint || c == codeNil:
+			r.at++
+		case c&^maxFixArray == codeFixArray:
+			r.at++
+			open += r.elements(int(c & maxFixArray))
+		case c&^maxFixStr == codeFixStr:
+			r.take(1, int(c&maxFixStr))
+		case c >= codeUint8 && c <= codeUint64:
+			r.take(1, 1<<(c-codeUint8))
+		case c >= codeBin8 && c <= codeBin32:
+			r.take(r.lengthed(c, codeBin8, codeBin16, codeBin32))
+		case c >= codeStr8 && c <= codeStr32:
+			r.take(r.lengthed(c, codeStr8, codeStr16, codeStr32))
+		case c == codeArray16 || c == codeArray32:
+			head, n := r.lengthed(c, codeUnused, codeArray16, codeArray32)
+			r.take(head, 0)
+			open += r.elements(n)
+		default:
+			r.Fail("0x%02x starts no value", c)
+		}
+	}
+}
+
+// lengthed is header of a value that Skip passes over; a length that is cut off is a failure.
+func (r *Reader) lengthed(c, c8, c16, c32 byte) (head, n int) {
+	head, n, _ = r.header(c, c8, c16, c32)
+	if head == 0 {
+		r.Fail("a length is cut off")
+	}
+	return head, n
+}
+
 // elements is n if so many elements, of a byte each at least, can follow.
 func (r *Reader) elements(n int) int {
 	if n > len(r.s)-r.at {

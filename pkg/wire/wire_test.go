@@ -191,3 +191,25 @@ func FuzzReader(f *testing.F) {
 		}
 	})
 }
+
+// Skip passes over exactly what reading a value reads, and fails on a value that is cut off.
+func TestSkip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		b := appendValue(nil, drawValue(t, 3))
+		r := wire.NewReader(string(b) + "\x01")
+		r.Skip()
+		if r.Err() != nil || r.Offset() != len(b) {
+			t.Fatalf("%x: skipped %d of %d bytes, %v", b, r.Offset(), len(b), r.Err())
+		}
+		cut := wire.NewReader(string(b[:rapid.IntRange(0, len(b)-1).Draw(t, "cut")]))
+		if cut.Skip(); !errors.Is(cut.Err(), wire.ErrMalformed) {
+			t.Fatalf("%x: what is cut off is skipped", b)
+		}
+	})
+	for _, bad := range []string{"\xc1", "\xc2", "\x80", "\xe0", "\xdd\xff\xff\xff\xff\x00", "\xc6\xff\xff\xff\xff\x00"} {
+		r := wire.NewReader(bad)
+		if r.Skip(); !errors.Is(r.Err(), wire.ErrMalformed) {
+			t.Errorf("%x is skipped", bad)
+		}
+	}
+}
