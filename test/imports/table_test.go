@@ -53,6 +53,7 @@ var table = []row{
 	{path: "internal/aggregate", rule: "services never import one another", never: except(services, "internal/aggregate")},
 	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
 	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
+	{path: "internal/attest", rule: "what is signed is made and opened by arithmetic alone", ours: []string{"internal/merkle", "pkg/events"}, never: slices.Concat(nats, logging, []string{"os", "io", "net"})},
 	{path: "internal/state", rule: "what services share never imports them", never: services},
 	{path: "internal/partition", rule: "what services share never imports them", never: services},
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
