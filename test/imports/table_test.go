@@ -61,6 +61,7 @@ var table = []row{
 	{path: "internal/rejected", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/generate", rule: "what makes events, and knows what they come to, knows neither the fold nor the services", never: append([]string{"pkg/score", "pkg/poh", "internal/state"}, services...)},
 	{path: "internal/bench", rule: "what services share never imports them", never: services},
+	{path: "internal/witness", rule: "what is below a command never imports the services, and a witness does not fold", never: append([]string{"internal/state", "pkg/score", "pkg/poh"}, services...)},
 	{path: "internal/push", rule: "what pushes knows nothing of ours", ours: none},
 	{path: "internal/service", rule: "what services share never imports them", never: services},
 	{path: "internal/rpc", rule: "what services share never imports them, nor the calls themselves", never: append([]string{"api"}, services...)},

@@ -1,0 +1,428 @@
+package witness
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/merkle"
+	"github.com/city-chain/holdfast/pkg/wire"
+)
+
+// The files of a witness's folder. Those of a partition begin with its stream and number, as in HOLDS.3.checkpoint.
+const (
+	lockName     = "lock"           // its lock says that a process uses the folder
+	identityName = "witness.json"   // see identity
+	evidenceName = "evidence.jsonl" // refusals, one a line, of all partitions
+
+	checkpointSuffix = ".checkpoint" // the newest cosigned checkpoint
+	treeSuffix       = ".tree"       // the tree of its messages
+	recordSuffix     = ".record"     // all cosigned checkpoints, one a line; see entry
+	refusedSuffix    = ".refused"    // why the partition is refused, and the checkpoint that is at fault
+
+	freshSuffix = ".new" // of a file that is not whole yet
+
+	format   = "holdfast-witness/1"
+	fileMode = fs.FileMode(0o644) // what a witness keeps is for others to see
+
+	// maxEvidence bounds the file of evidence, in bytes. What is refused beyond it is logged, counted, and not kept, but for what makes a
+	// partition refused.
+	maxEvidence = 64 << 20
+	// maxLine bounds a line of a record, in bytes.
+	maxLine = 256 << 10
+)
+
+// errLocked is what tryLock returns when another holds the lock.
+var errLocked = errors.New("locked")
+
+// ErrDamaged says that a file of the folder is not what the witness has written there.
+var ErrDamaged = errors.New("the folder is not as the witness has left it")
+
+// identity is whose folder it is, and how far the stream of checkpoints was judged.
+type identity struct {
+	Format      string            `json:"format"`
+	Key         string            `json:"key"`         // the witness's public key
+	LogKey      string            `json:"log_key"`     // that of the log
+	Checkpoints int64             `json:"checkpoints"` // when the stream of checkpoints was made, Unix nanoseconds
+	Judged      map[string]uint64 `json:"judged"`      // by log: the number through which its checkpoints are judged
+}
+
+// entry is a line of a record: a checkpoint that was cosigned.
+type entry struct {
+	Number     uint64    `json:"number"` // its sequence in the stream of checkpoints
+	At         time.Time `json:"at"`     // when it was cosigned, UTC
+	Checkpoint string    `json:"checkpoint"`
+}
+
+// snapshot is a partition as of its newest cosigned checkpoint.
+type snapshot struct {
+	checkpoint string
+	tree       []byte
+}
+
+func snapshotOf(checkpoint string, tree *merkle.Log) *snapshot {
+	b := wire.AppendUint(wire.AppendArray(nil, 2), tree.Size())
+	return &snapshot{checkpoint, tree.AppendPeaks(b)}
+}
+
+func readTree(b []byte) (merkle.Log, error) {
+	r := wire.NewReader(string(b))
+	if n := r.Array(); n != 2 {
+		r.Fail("a tree of %d parts; it has 2", n)
+	}
+	tree := merkle.ReadPeaks(&r, r.Uint())
+	return tree, r.Close()
+}
+
+// store is a witness's folder, locked for this process.
+type store struct {
+	dir      string
+	lock     *os.File
+	key      attest.Key
+	witness  attest.WitnessKey
+	identity identity
+}
+
+// openStore opens a folder, which it makes if it is missing.
+func openStore(dir string, key attest.Key, witness attest.WitnessKey) (*store, error) {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, fmt.Errorf("lock the folder: %w", err)
+	}
+	if err := tryLock(lock); err != nil {
+		if errors.Is(err, errLocked) {
+			err = fmt.Errorf("the folder %s is in use by another witness: stop it, or choose another folder", dir)
+		}
+		return nil, errors.Join(err, lock.Close())
+	}
+	s := &store{dir: dir, lock: lock, key: key, witness: witness}
+	if err := s.readIdentity(); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+// close gives the folder free. The lock's file is left: to remove it would let two processes lock two files of one name.
+func (s *store) close() error { return s.lock.Close() }
+
+func (s *store) readIdentity() error {
+	b, err := os.ReadFile(filepath.Join(s.dir, identityName))
+	if errors.Is(err, fs.ErrNotExist) {
+		s.identity = identity{Format: format, Key: s.witness.String(), LogKey: s.key.String(), Judged: map[string]uint64{}}
+		return s.saveIdentity()
+	}
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	switch err := d.Decode(&s.identity); {
+	case err != nil:
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, identityName, err)
+	case s.identity.Format != format:
+		return fmt.Errorf("the folder %s has the format %q, and this witness knows %q", s.dir, s.identity.Format, format)
+	case s.identity.Key != s.witness.String():
+		return fmt.Errorf("the folder %s is that of the witness %s, not of %s: choose another folder", s.dir, s.identity.Key, s.witness)
+	case s.identity.LogKey != s.key.String():
+		return fmt.Errorf("the folder %s has checkpoints that %s has signed, not %s: for another log, or another key, begin a new folder", s.dir, s.identity.LogKey, s.key)
+	case s.identity.Judged == nil:
+		return fmt.Errorf("%w: %s: it does not say what is judged", ErrDamaged, identityName)
+	}
+	return nil
+}
+
+func (s *store) saveIdentity() error { return s.saveJSON(identityName, &s.identity) }
+
+func (s *store) saveJSON(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return s.replace(name, append(b, '\n'))
+}
+
+// replace gives a file another content. After a crash it has the old one or the new one, and after a return without an error the new
+// one.
+func (s *store) replace(name string, data []byte) error {
+	path := filepath.Join(s.dir, name)
+	file, err := os.OpenFile(path+freshSuffix, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(data)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(path+freshSuffix, path); err != nil {
+		return err
+	}
+	return syncFolder(s.dir)
+}
+
+// extend adds whole lines to a file's end, and returns when the disk has them.
+func (s *store) extend(name string, lines []byte) error {
+	path := filepath.Join(s.dir, name)
+	_, err := os.Stat(path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = file.Write(lines)
+	if err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil && fresh {
+		err = syncFolder(s.dir)
+	}
+	return err
+}
+
+func nameOf(stream string, partition int, suffix string) string {
+	return fmt.Sprintf("%s.%d%s", stream, partition, suffix)
+}
+
+// save stores what a partition has come to. First the record, then the tree, then the checkpoint: load knows where a crash has come in between.
+func (s *store) save(p *partition) error {
+	if len(p.fresh) > 0 {
+		var lines bytes.Buffer
+		e := json.NewEncoder(&lines)
+		e.SetEscapeHTML(false)
+		for _, x := range p.fresh {
+			if err := e.Encode(x); err != nil {
+				return err
+			}
+		}
+		if err := s.extend(nameOf(p.stream, p.number, recordSuffix), lines.Bytes()); err != nil {
+			return err
+		}
+		p.fresh = nil
+	}
+	if p.stored != nil {
+		if err := s.replace(nameOf(p.stream, p.number, treeSuffix), p.stored.tree); err != nil {
+			return err
+		}
+		if err := s.replace(nameOf(p.stream, p.number, checkpointSuffix), []byte(p.stored.checkpoint)); err != nil {
+			return err
+		}
+		p.stored = nil
+	}
+	return nil
+}
+
+// keep keeps the evidence of a refusal.
+func (s *store) keep(r *Refusal) error {
+	if r.Reason.final() {
+		if err := s.saveJSON(nameOf(r.Stream, r.Partition, refusedSuffix), r); err != nil {
+			return err
+		}
+	}
+	info, err := os.Stat(filepath.Join(s.dir, evidenceName))
+	if err == nil && info.Size() > maxEvidence {
+		return nil
+	}
+	var line bytes.Buffer
+	e := json.NewEncoder(&line)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(r); err != nil {
+		return err
+	}
+	return s.extend(evidenceName, line.Bytes())
+}
+
+// load returns a partition as the witness has left it. What it has cosigned must be there, with its signature and cosignature; the tree is taken if
+// it is that of the newest of them, and otherwise the messages are to be read again from where it is, or from the first one on.
+func (s *store) load(stream string, number int) (*partition, error) {
+	p := &partition{stream: stream, number: number}
+	if err := s.loadRefused(p); err != nil {
+		return nil, err
+	}
+	name := nameOf(stream, number, recordSuffix)
+	last, err := s.lastEntry(name)
+	if err != nil {
+		return nil, err
+	}
+	kept, keptErr := s.readOwn(nameOf(stream, number, checkpointSuffix))
+	if keptErr != nil && !errors.Is(keptErr, fs.ErrNotExist) {
+		return nil, keptErr
+	}
+	switch {
+	case last == nil && kept == nil:
+		return p, nil
+	case last == nil:
+		return nil, fmt.Errorf("%w: %s is gone, and %s is there: put it back, or begin a new folder", ErrDamaged, name, nameOf(stream, number, checkpointSuffix))
+	}
+	newest, err := s.open(name, []byte(last.Checkpoint))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.ours(newest, stream, number); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+	}
+	if kept != nil && kept.Size > newest.Size {
+		return nil, fmt.Errorf("%w: %s ends with a checkpoint of %d messages, and %s is of %d: lines are gone from its end; put them back, or begin a new folder",
+			ErrDamaged, name, newest.Size, nameOf(stream, number, checkpointSuffix), kept.Size)
+	}
+	tree, err := s.loadTree(p)
+	if err != nil {
+		return nil, err
+	}
+	for _, st := range []*attest.Statement{newest, kept} {
+		if st != nil && st.Size == tree.Size() {
+			if tree.Root() != st.Root {
+				return nil, fmt.Errorf("%w: %s has not the root that was cosigned: remove it, and the messages will be read again", ErrDamaged, nameOf(stream, number, treeSuffix))
+			}
+			p.newest, p.since, p.tree = st, last.At, tree
+			p.at, p.through, p.clock = st.Sequence, st.Sequence, st.Clock
+			break
+		}
+	}
+	if p.newest == nil && tree.Size() > 0 {
+		return nil, fmt.Errorf("%w: %s is of %d messages, of which nothing is cosigned: remove it, and the messages will be read again", ErrDamaged, nameOf(stream, number, treeSuffix), tree.Size())
+	}
+	switch {
+	case p.newest != newest: // a crash came before the tree was stored, or the tree was removed
+		p.targets = []*target{{number: last.Number, note: []byte(last.Checkpoint), statement: newest, again: true}}
+	case kept == nil || kept.Size != newest.Size: // a crash came before the checkpoint was stored, or it was removed
+		p.stored = snapshotOf(last.Checkpoint, &tree)
+	}
+	return p, nil
+}
+
+func (s *store) loadRefused(p *partition) error {
+	name := nameOf(p.stream, p.number, refusedSuffix)
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p.refused = &Refusal{}
+	if err := json.Unmarshal(b, p.refused); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrDamaged, name, err)
+	}
+	return nil
+}
+
+func (s *store) loadTree(p *partition) (merkle.Log, error) {
+	name := nameOf(p.stream, p.number, treeSuffix)
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return merkle.Log{}, nil
+	}
+	if err != nil {
+		return merkle.Log{}, err
+	}
+	tree, err := readTree(b)
+	if err != nil {
+		return merkle.Log{}, fmt.Errorf("%w: %s: %w; remove it, and the messages will be read again", ErrDamaged, name, err)
+	}
+	return tree, nil
+}
+
+// readOwn reads a cosigned checkpoint.
+func (s *store) readOwn(name string) (*attest.Statement, error) {
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil {
+		return nil, err
+	}
+	return s.open(name, b)
+}
+
+// open returns the statement of a checkpoint that this witness has cosigned.
+func (s *store) open(name string, note []byte) (*attest.Statement, error) {
+	st, err := s.key.Open(note)
+	if err == nil {
+		_, err = s.witness.Verify(note)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w: it was edited; put it back as it was", ErrDamaged, name, err)
+	}
+	return st, nil
+}
+
+// ours makes sure that a checkpoint is of a partition.
+func (s *store) ours(st *attest.Statement, stream string, number int) error {
+	if st.Stream != stream || st.Partition != number {
+		return fmt.Errorf("the checkpoint is of partition %d of %s", st.Partition, st.Stream)
+	}
+	return nil
+}
+
+// lastEntry returns the last line of a record; nil if there is none. What a crash has left unfinished behind it is cut off.
+func (s *store) lastEntry(name string) (*entry, error) {
+	path := filepath.Join(s.dir, name)
+	file, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	size, err := file.Seek(0, 2)
+	if err != nil {
+		return nil, err
+	}
+	from := max(0, size-2*maxLine)
+	b := make([]byte, size-from)
+	if _, err := file.ReadAt(b, from); err != nil {
+		return nil, err
+	}
+	if end := bytes.LastIndexByte(b, '\n') + 1; end < len(b) {
+		if err := file.Truncate(from + int64(end)); err != nil {
+			return nil, err
+		}
+		b = b[:end]
+	}
+	if len(b) == 0 {
+		return nil, nil
+	}
+	line := b[bytes.LastIndexByte(b[:len(b)-1], '\n')+1:]
+	e := &entry{}
+	if err := json.Unmarshal(line, e); err != nil {
+		return nil, fmt.Errorf("%w: the last line of %s: %w", ErrDamaged, name, err)
+	}
+	return e, nil
+}
+
+// recorded returns all that was cosigned of a partition, by size, with each statement once. A line that is damaged is an error.
+func (s *store) recorded(p *partition) ([]*attest.Statement, error) {
+	name := nameOf(p.stream, p.number, recordSuffix)
+	b, err := os.ReadFile(filepath.Join(s.dir, name))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []*attest.Statement
+	number := 0
+	for line := range strings.Lines(string(b)) {
+		number++
+		var e entry
+		if err := json.Unmarshal([]byte(line), &e); err != nil {
+			return nil, fmt.Errorf("%w: line %d of %s: %w", ErrDamaged, number, name, err)
+		}
+		st, err := s.open(fmt.Sprintf("line %d of %s", number, name), []byte(e.Checkpoint))
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, st)
+	}
+	slices.SortStableFunc(list, func(a, b *attest.Statement) int { return cmp.Compare(a.Size, b.Size) })
+	return slices.CompactFunc(list, func(a, b *attest.Statement) bool { return a.Text() == b.Text() }), nil
+}

@@ -1,0 +1,196 @@
+package witness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/merkle"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// walk reads the log as far as the targets of its partitions ask for, and judges them.
+func (w *Witness) walk(ctx context.Context, l *ledger, now jetstream.State) error {
+	from, through := uint64(math.MaxUint64), uint64(0)
+	for _, p := range l.parts {
+		if n := len(p.targets); n > 0 {
+			from, through = min(from, p.through+1), max(through, p.targets[n-1].statement.Sequence)
+		}
+	}
+	if through == 0 {
+		return nil
+	}
+	end, lost := w.await(ctx, l, now, through)
+	for _, p := range l.parts {
+		p.begin(from)
+	}
+	judge := func(p *partition) func(*target) { return func(t *target) { w.conclude(p, t) } }
+	read := end
+	if from <= end {
+		if first := max(now.FirstSequence, 1); first > from {
+			return fmt.Errorf("%w: %s begins at sequence %d, and messages %d to %d were not read yet: they expired or were purged; name the archive that has them", ErrLost, l.Stream, first, from, first-1)
+		}
+		var err error
+		read, err = readLog(ctx, w.o.Source, l.Log, from, end, func(partition int, m *jetstream.Message) {
+			l.parts[partition].take(m, judge(l.parts[partition]))
+		})
+		lost = errors.Join(err, lost)
+	}
+	for _, p := range l.parts {
+		p.reach(read, judge(p))
+	}
+	for _, p := range l.parts {
+		if p.dispute != nil {
+			if err := w.settle(ctx, l, p, now); err != nil {
+				return errors.Join(err, lost)
+			}
+		}
+	}
+	return lost
+}
+
+// await waits until the stream has all up to a sequence, which a leader that is new may not have for a moment, and returns how far to read.
+func (w *Witness) await(ctx context.Context, l *ledger, now jetstream.State, through uint64) (uint64, error) {
+	deadline := time.Now().Add(w.o.Patience)
+	tick := time.NewTicker(min(w.o.Patience, time.Second))
+	defer tick.Stop()
+	for now.LastSequence < through {
+		if time.Now().After(deadline) {
+			return now.LastSequence, fmt.Errorf("%w: a checkpoint is of sequence %d, and %s ends at %d: its last messages are gone", ErrLost, through, l.Stream, now.LastSequence)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return now.LastSequence, ctx.Err()
+		}
+		next, err := w.o.Source.State(ctx, l.Log)
+		if err != nil {
+			return now.LastSequence, err
+		}
+		now = next
+	}
+	return through, nil
+}
+
+// readLog reads a log from a sequence through another, and returns the sequence through which it has read all. A message that is not there is an ErrLost.
+func readLog(ctx context.Context, source Source, log jetstream.Log, from, through uint64, take func(partition int, m *jetstream.Message)) (uint64, error) {
+	r, err := source.Read(ctx, log, from, through)
+	if err != nil {
+		return from - 1, err
+	}
+	defer r.Stop()
+	partitions := map[string]int{}
+	for p := range events.Partitions {
+		partitions[log.PartitionSubject(p)] = p
+	}
+	for next := from; next <= through; next++ {
+		m, err := r.Next(ctx)
+		switch {
+		case errors.Is(err, io.EOF):
+			m.Sequence = through + 1
+		case err != nil:
+			return next - 1, err
+		}
+		if m.Sequence > next {
+			return next - 1, fmt.Errorf("%w: %s no longer has messages %d to %d, deleted one by one; restore the stream, or name the archive that has them", ErrLost, log.Stream, next, m.Sequence-1)
+		}
+		p, known := partitions[m.Subject]
+		if !known {
+			return next - 1, fmt.Errorf("message %d of %s came by the subject %q, which is no partition's", m.Sequence, log.Stream, m.Subject)
+		}
+		take(p, &m)
+	}
+	return through, nil
+}
+
+// conclude judges a target whose messages are read.
+func (w *Witness) conclude(p *partition, t *target) {
+	if explanation := p.contradiction(t.statement); explanation != "" {
+		p.dispute = &dispute{t, explanation}
+		return
+	}
+	at := time.Now().UTC()
+	signed := t.note
+	if !t.again {
+		var err error
+		if signed, err = w.o.Cosigner.Cosign(t.note, at); err != nil {
+			panic("witness: a checkpoint that was opened cannot be cosigned: " + err.Error())
+		}
+		p.fresh = append(p.fresh, entry{Number: t.number, At: at, Checkpoint: string(signed)})
+		p.since = at
+		w.summary.Cosigned++
+		w.metrics.cosigned.WithLabelValues(p.stream).Inc()
+	}
+	p.newest, p.stored = t.statement, snapshotOf(string(signed), &p.tree)
+	w.o.Logger.Debug("cosigned", "stream", p.stream, "partition", p.number, "number", t.number, "messages", t.statement.Size)
+}
+
+// settle refuses a target whose messages are otherwise than it says. The log is read once more, from its beginning, to say where it was changed.
+func (w *Witness) settle(ctx context.Context, l *ledger, p *partition, now jetstream.State) error {
+	d := p.dispute
+	p.dispute = nil
+	where, err := w.compare(ctx, l, p, d.target.statement, now)
+	if err != nil {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		where = fmt.Sprintf("where it was changed cannot be told: %v", err)
+	}
+	w.refuse(Refusal{
+		Stream: p.stream, Partition: p.number, Reason: OtherHistory, Number: d.target.number, Checkpoint: string(d.target.note), Newest: w.newest(p),
+		Explanation: d.explanation + ". " + where,
+	})
+	return nil
+}
+
+// compare reads a partition from the beginning and says which of the checkpoints that were cosigned are still those of the stream's messages.
+func (w *Witness) compare(ctx context.Context, l *ledger, p *partition, st *attest.Statement, now jetstream.State) (string, error) {
+	if now.FirstSequence > 1 {
+		return "", fmt.Errorf("%s begins at sequence %d", l.Stream, now.FirstSequence)
+	}
+	if err := w.store.save(p); err != nil { // so that the record has all of them
+		return "", err
+	}
+	list, err := w.store.recorded(p)
+	if err != nil {
+		return "", err
+	}
+	var tree merkle.Log
+	var agrees, differs *attest.Statement
+	reach := func(sequence uint64) {
+		for len(list) > 0 && list[0].Sequence <= sequence {
+			if list[0].Size == tree.Size() && list[0].Root == tree.Root() {
+				agrees = list[0]
+			} else if differs == nil {
+				differs = list[0]
+			}
+			list = list[1:]
+		}
+	}
+	_, err = readLog(ctx, w.o.Source, l.Log, 1, st.Sequence, func(partition int, m *jetstream.Message) {
+		if partition == p.number {
+			reach(m.Sequence - 1)
+			tree.Append(merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data))
+		}
+	})
+	if err != nil {
+		return "", err
+	}
+	reach(st.Sequence)
+	known := uint64(0)
+	if agrees != nil {
+		known = agrees.Sequence
+	}
+	switch {
+	case differs != nil:
+		return fmt.Sprintf("The stream itself was changed after it was witnessed: its messages up to sequence %d are those of what was cosigned, and those up to %d are not", known, differs.Sequence), nil
+	case tree.Size() == st.Size && tree.Root() == st.Root:
+		return fmt.Sprintf("The stream agrees with it now, and did not when it was read: a message behind sequence %d was changed in between", known), nil
+	}
+	return fmt.Sprintf("The stream still has what was cosigned up to sequence %d; what was signed about the messages from there to sequence %d is not what it has", known, st.Sequence), nil
+}
