@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
@@ -32,7 +33,11 @@ type world struct {
 	client *jetstream.Client
 	js     natsjs.JetStream
 	policy state.Policy
-	flush  int // makes attempts differ
+	flush  int           // makes attempts differ
+	edited *editedSource // what the streams are taken for; nil: what they are
+
+	signer *attest.Signer
+	key    attest.Key
 }
 
 func newWorld(t testing.TB) *world {
@@ -76,10 +81,13 @@ func (w *world) apply() {
 	w.must(err)
 }
 
-// weaken makes the streams anew, empty, without what denies deletions.
-func (w *world) weaken() {
+// weaken makes streams anew, empty, without what denies deletions: those named, or else all that have it.
+func (w *world) weaken(names ...string) {
 	w.Helper()
-	for _, name := range []string{"HOLDS", "POH", "REJECTED"} {
+	if len(names) == 0 {
+		names = []string{"HOLDS", "POH", "REJECTED", "CHECKPOINTS"}
+	}
+	for _, name := range names {
 		s, err := w.js.Stream(w.Context(), name)
 		w.must(err)
 		c := s.CachedInfo().Config
@@ -179,7 +187,7 @@ func (w *world) read(log jetstream.Log, from uint64, each func(jetstream.Message
 	if from > now.LastSequence {
 		return
 	}
-	r, err := Streams(w.client).Read(w.Context(), log, from, now.LastSequence)
+	r, err := w.source().Read(w.Context(), log, from, now.LastSequence)
 	w.must(err)
 	defer r.Stop()
 	for {
@@ -190,6 +198,55 @@ func (w *world) read(log jetstream.Log, from uint64, each func(jetstream.Message
 		w.must(err)
 		each(m)
 	}
+}
+
+// source is the streams, or what they are taken for.
+func (w *world) source() Source {
+	if w.edited != nil {
+		return w.edited
+	}
+	return Streams(w.client)
+}
+
+// forget deletes all that was folded, and makes empty buckets.
+func (w *world) forget() {
+	w.Helper()
+	for _, log := range jetstream.Logs() {
+		w.must(w.js.DeleteStream(w.Context(), "KV_"+log.Bucket))
+	}
+	w.apply()
+}
+
+// newSigner has the world sign, from now on, with a new key.
+func (w *world) newSigner() {
+	w.Helper()
+	secret, public, err := attest.GenerateKey("ledger.example.org")
+	w.must(err)
+	w.signer, err = attest.NewSigner(secret)
+	w.must(err)
+	w.key, err = attest.ParseKey(public)
+	w.must(err)
+}
+
+// statement returns what there is to be said about the partition of a holder as it is stored.
+func (w *world) statement(holder string) *attest.Statement {
+	w.Helper()
+	p, _, err := state.Load(w.Context(), state.Holds, &w.policy, events.PlaceOf(holder).Partition, w.client, w.client.Bucket(jetstream.Holds.Bucket))
+	w.must(err)
+	st, ok := p.Statement()
+	if !ok {
+		w.Fatal("nothing to be said about the partition of " + holder)
+	}
+	return &st
+}
+
+// sign signs a statement, publishes it, and returns it as someone keeps it.
+func (w *world) sign(st *attest.Statement) Kept {
+	w.Helper()
+	note, err := w.signer.Sign(st)
+	w.must(err)
+	w.publish(jetstream.CheckpointSubject(jetstream.Holds, st.Partition), note)
+	return Kept{"kept.checkpoint", note}
 }
 
 // delete deletes a message of a stream.

@@ -28,6 +28,10 @@ func newStore(m *memory) *store {
 	return &store{memory: m, values: map[string]map[string]jetstream.Entry{jetstream.Holds.Bucket: {}, jetstream.PoH.Bucket: {}}}
 }
 
+func (s *store) Checkpoints(context.Context, int, func(jetstream.Message) error) error {
+	return jetstream.ErrNoStream
+}
+
 func (s *store) StreamState(ctx context.Context, log jetstream.Log) (jetstream.State, error) {
 	return s.State(ctx, log)
 }

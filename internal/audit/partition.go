@@ -26,6 +26,9 @@ type judge[E, C any] struct {
 	may     map[string]rejection  // of later messages: a worker stores them before its checkpoint
 	refused []jetstream.Rejection // reused
 
+	claims  []*claim // signed checkpoints to be compared, in the order of their sequences
+	claimed []claimed
+
 	found   []Difference
 	differs []suspect // holders or nodes that are different, still to be explained
 	slots   int
@@ -109,6 +112,7 @@ func (j *judge[E, C]) take(m state.Message, meter *meter) {
 
 // reach compares what is to be compared up to a sequence through which all is folded.
 func (j *judge[E, C]) reach(sequence uint64) {
+	j.reachClaims(sequence)
 	for len(j.stops) > 0 && j.stops[0] <= sequence {
 		at := j.stops[0]
 		j.stops = j.stops[1:]
@@ -129,6 +133,7 @@ func (j *judge[E, C]) reach(sequence uint64) {
 // end ends the comparison: the stream is folded through a sequence and has no more.
 func (j *judge[E, C]) end(through uint64) {
 	j.reach(through)
+	j.endClaims(through)
 	if len(j.stops) > 0 {
 		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf(
 			"what is stored is folded through sequence %d, and the stream ends at %d: its last messages are gone", j.stops[len(j.stops)-1], through)})

@@ -40,6 +40,8 @@ type Compared struct {
 	Holders    int    `json:"holders"`
 	Nodes      int    `json:"nodes"`
 	Rejections int    `json:"rejections"`
+	// Checkpoints is how many signed checkpoints were compared.
+	Checkpoints int `json:"checkpoints"`
 }
 
 // Cut is up to where a partition was compared: its checkpoint's sequence.

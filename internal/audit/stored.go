@@ -19,6 +19,9 @@ type Stored interface {
 	Bucket(name string) state.Bucket
 	// Rejections calls each for every message that the stream REJECTED has when it is called, in their order.
 	Rejections(ctx context.Context, each func(jetstream.Message) error) error
+	// Checkpoints does the same for the stream CHECKPOINTS, or for n > 0 for those among its last n sequences. It returns jetstream.ErrNoStream
+	// if there is no such stream.
+	Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) error
 }
 
 // Buckets returns what is stored on the live servers.
@@ -30,15 +33,41 @@ func (b buckets) Bucket(name string) state.Bucket { return b.Client.Bucket(name)
 
 func (b buckets) Rejections(ctx context.Context, each func(jetstream.Message) error) error {
 	first, last, err := b.RejectedSequences(ctx)
-	if err != nil || first > last {
+	if err != nil {
 		return err
 	}
-	all, err := b.ReadStream(ctx, jetstream.Rejected, first)
+	return readThrough(ctx, b.Client, jetstream.Rejected, first, last, each)
+}
+
+func (b buckets) Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) error {
+	return ReadCheckpoints(ctx, b.Client, n, each)
+}
+
+// ReadCheckpoints calls each for every message that the stream CHECKPOINTS has when it is called, in their order, or for n > 0 for those
+// among its last n sequences. It returns jetstream.ErrNoStream if there is none.
+func ReadCheckpoints(ctx context.Context, c *jetstream.Client, n int, each func(jetstream.Message) error) error {
+	now, err := c.StreamExtent(ctx, jetstream.Checkpoints)
+	if err != nil {
+		return err
+	}
+	first := max(now.FirstSequence, 1)
+	if n > 0 && now.LastSequence > uint64(n) {
+		first = max(first, now.LastSequence-uint64(n)+1)
+	}
+	return readThrough(ctx, c, jetstream.Checkpoints, first, now.LastSequence, each)
+}
+
+// readThrough calls each for the messages of a stream from one sequence through another.
+func readThrough(ctx context.Context, c *jetstream.Client, stream string, first, last uint64, each func(jetstream.Message) error) error {
+	if first > last {
+		return nil
+	}
+	all, err := c.ReadStream(ctx, stream, first)
 	if err != nil {
 		return err
 	}
 	defer all.Stop()
-	r := &streamReader{Reader: all, client: b.Client, stream: jetstream.Rejected, last: first - 1, through: last, ask: true}
+	r := &streamReader{Reader: all, client: c, stream: stream, last: first - 1, through: last, ask: true}
 	for {
 		m, err := r.Next(ctx)
 		if errors.Is(err, io.EOF) {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -23,6 +24,11 @@ type AuditOptions struct {
 	Stored Stored
 	// Workers is how many fold at once; 0 = as many as there are processors.
 	Workers int
+	// Key, if it is not nil, is the public key that has signed checkpoints: all of them in the stream CHECKPOINTS are compared with the messages, and the newest
+	// of each partition with its state, too.
+	Key *attest.Key
+	// Kept are signed checkpoints that someone has kept: they must be in the stream, and are compared with messages and state. They need a Key.
+	Kept []Kept
 	// Progress, if it is not nil, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
 }
@@ -36,6 +42,8 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 		return nil, errors.New("a source and what is stored are required")
 	case o.Workers < 0:
 		return nil, fmt.Errorf("%d workers; it is 1 or more, or 0", o.Workers)
+	case o.Key == nil && len(o.Kept) > 0:
+		return nil, errors.New("checkpoints that were kept cannot be looked at without the key that has signed them")
 	}
 	policy, err := o.Source.Policy(ctx)
 	if err != nil {
@@ -55,6 +63,12 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
+	signed, err := readSigned(ctx, &o)
+	if err != nil {
+		return nil, err
+	}
+	holds.take(signed)
+	proofs.take(signed)
 	if err := errors.Join(holds.bound(ctx), proofs.bound(ctx)); err != nil {
 		return nil, err
 	}
@@ -64,6 +78,7 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 	r := &Report{}
 	found := slices.Concat(holds.report(r), proofs.report(r))
 	found = append(found, kept.judge(r, holds.expected(), proofs.expected())...)
+	found = append(found, signed.report(r, &o)...)
 	r.Compared.Messages, r.Compared.Events = meter.messages.Load(), meter.events.Load()
 	r.finish(found)
 	return r, nil
@@ -93,6 +108,7 @@ type trial[E, C any] struct {
 	kind    *kind[E, C]
 	meter   *meter
 	workers int
+	created time.Time // when the stream was made
 	span    span
 	judges  [events.Partitions]*judge[E, C]
 
@@ -107,6 +123,7 @@ func newTrial[E, C any](ctx context.Context, o *AuditOptions, p *state.Policy, l
 	if err != nil {
 		return nil, err
 	}
+	t.created = now.Created
 	bucket := o.Stored.Bucket(log.Bucket)
 	foreign := int64(0)
 	for i := range t.judges {
@@ -126,6 +143,13 @@ func newTrial[E, C any](ctx context.Context, o *AuditOptions, p *state.Policy, l
 			log.Stream, stamp(time.Unix(0, foreign)), stamp(now.Created))})
 	}
 	return t, nil
+}
+
+// take takes what was signed of the log.
+func (t *trial[E, C]) take(s *signed) {
+	for p, list := range s.of(t.log.Stream, t.created.UnixNano(), t.policy) {
+		t.judges[p].claims = list
+	}
 }
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
@@ -215,6 +239,7 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 	for i, j := range t.judges {
 		found = append(found, j.found...)
 		r.Compared.Slots += j.slots
+		r.Compared.Checkpoints += len(j.claimed)
 		if t.kind.name == holders.name {
 			r.Compared.Holders += j.members
 		} else {

@@ -1,0 +1,360 @@
+package audit
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/merkle"
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// Kept is a signed checkpoint that someone has kept.
+type Kept struct {
+	Name string // names it in the report: that of its file
+	Note []byte
+}
+
+// claim is what a signed checkpoint says of a partition, to be compared with what the replay comes to at its sequence. There may be very many.
+type claim struct {
+	said
+	number uint64   // in the stream CHECKPOINTS; 0: it is not there
+	kept   []string // the names of the kept ones that are it
+	whole  bool     // the root of the state is compared too
+	other  bool     // it was signed under another policy than the recorded one
+}
+
+// said is all of a statement but whose it is.
+type said struct {
+	created        int64
+	size, sequence uint64
+	clock          events.Time
+	root, state    merkle.Hash
+	policy         string // as it is signed
+}
+
+func (c *claim) String() string {
+	name := "checkpoint " + strconv.FormatUint(c.number, 10)
+	switch {
+	case c.number == 0:
+		return "the kept checkpoint " + strings.Join(c.kept, ", ")
+	case len(c.kept) > 0:
+		name += " (kept as " + strings.Join(c.kept, ", ") + ")"
+	}
+	return name
+}
+
+// signed is all that was signed.
+type signed struct {
+	claims map[string]*[events.Partitions][]*claim // by stream; those of a partition in the order of their sizes
+	found  []Difference
+	untold []string
+	notes  []string
+
+	policies            map[string]string // each that was signed, by itself, so that it is kept once
+	unverified, foreign tallied
+}
+
+// say returns what a statement says.
+func (s *signed) say(st *attest.Statement) said {
+	policy := policyText(st.Policy)
+	if _, known := s.policies[policy]; !known {
+		s.policies[policy] = policy
+	}
+	return said{st.Created, st.Size, st.Sequence, st.Clock, st.Root, st.State, s.policies[policy]}
+}
+
+// policyText is a policy as one text.
+func policyText(policy map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(policy)) {
+		fmt.Fprintf(&b, " %s=%s", name, policy[name])
+	}
+	return b.String()
+}
+
+// tallied is something that may be the same of very many checkpoints: the first is named, the others are counted.
+type tallied struct {
+	first string
+	n     int
+}
+
+func (t *tallied) add(format string, args ...any) {
+	if t.n++; t.n == 1 {
+		t.first = fmt.Sprintf(format, args...)
+	}
+}
+
+// tell appends what there is to be told.
+func (t *tallied) tell(list []string) []string {
+	switch {
+	case t.n == 1:
+		list = append(list, t.first)
+	case t.n > 1:
+		list = append(list, fmt.Sprintf("%s; and so are %d more checkpoints", t.first, t.n-1))
+	}
+	return list
+}
+
+// readSigned reads what was signed, in the stream and kept. Without a key it only notes that there is something.
+func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
+	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}}
+	for _, log := range jetstream.Logs() {
+		s.claims[log.Stream] = &[events.Partitions][]*claim{}
+	}
+	if o.Key == nil {
+		return s, s.glance(ctx, o.Stored)
+	}
+	next := uint64(1)
+	err := o.Stored.Checkpoints(ctx, 0, func(m jetstream.Message) error {
+		if m.Sequence > next {
+			s.add(Difference{Stream: jetstream.Checkpoints, Explanation: fmt.Sprintf("signed %s gone: that stream loses none, so someone has deleted them", checkpointsText(next, m.Sequence-1))})
+		}
+		next = m.Sequence + 1
+		s.published(o.Key, m)
+		return nil
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrNoStream) {
+		return nil, err
+	}
+	for _, parts := range s.claims {
+		for _, list := range parts {
+			if n := len(list); n > 0 {
+				list[n-1].whole = true
+			}
+		}
+	}
+	for _, k := range o.Kept {
+		s.keep(o.Key, k)
+	}
+	return s, nil
+}
+
+func checkpointsText(first, last uint64) string {
+	if first == last {
+		return fmt.Sprintf("checkpoint %d is", first)
+	}
+	return fmt.Sprintf("checkpoints %d to %d are", first, last)
+}
+
+// glance notes that there are checkpoints which are not looked at.
+func (s *signed) glance(ctx context.Context, stored Stored) error {
+	last := uint64(0)
+	err := stored.Checkpoints(ctx, 1, func(m jetstream.Message) error {
+		last = m.Sequence
+		return nil
+	})
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(err, jetstream.ErrNoStream):
+	case err != nil: // an audit without a key does not need to read them
+		s.notes = append(s.notes, fmt.Sprintf("whether there are signed checkpoints could not be read: %v", err))
+	case last > 0:
+		s.notes = append(s.notes, fmt.Sprintf("there are signed checkpoints, up to number %d, and none was looked at: --key names the key that has signed them", last))
+	}
+	return nil
+}
+
+func (s *signed) add(d Difference) {
+	if d.Stream == jetstream.Checkpoints {
+		d.Partition = -1
+	}
+	s.found = append(s.found, d)
+}
+
+// published takes a message of the stream CHECKPOINTS.
+func (s *signed) published(key *attest.Key, m jetstream.Message) {
+	st, err := key.Open(m.Data)
+	if err != nil {
+		s.unverified.add("checkpoint %d: %v", m.Sequence, err)
+		return
+	}
+	parts := s.claims[st.Stream]
+	if parts == nil || m.Subject != jetstream.CheckpointSubject(logOf(st.Stream), st.Partition) {
+		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d is of partition %d of %s, and was published as one of another", m.Sequence, st.Partition, st.Stream)})
+		return
+	}
+	list := parts[st.Partition]
+	if n := len(list); n > 0 && list[n-1].created == st.Created && list[n-1].size >= st.Size {
+		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d has %d messages, and checkpoint %d before it has %d: sizes rise, so one of them was not signed in its turn",
+			m.Sequence, st.Size, list[n-1].number, list[n-1].size)})
+	}
+	parts[st.Partition] = append(list, &claim{said: s.say(st), number: m.Sequence})
+}
+
+func logOf(stream string) jetstream.Log {
+	for _, log := range jetstream.Logs() {
+		if log.Stream == stream {
+			return log
+		}
+	}
+	return jetstream.Log{}
+}
+
+// keep takes a checkpoint that someone has kept: it must be in the stream, too.
+func (s *signed) keep(key *attest.Key, k Kept) {
+	st, err := key.Open(k.Note)
+	if err != nil {
+		s.untold = append(s.untold, fmt.Sprintf("the kept checkpoint %s: %v", k.Name, err))
+		return
+	}
+	parts := s.claims[st.Stream]
+	if parts == nil {
+		s.untold = append(s.untold, fmt.Sprintf("the kept checkpoint %s is of the stream %q, which is no log", k.Name, st.Stream))
+		return
+	}
+	list := parts[st.Partition]
+	is := s.say(st)
+	var other *claim
+	for _, c := range list {
+		switch {
+		case c.said == is:
+			c.kept, c.whole = append(c.kept, k.Name), true
+			return
+		case c.created == is.created && c.size == is.size && c.number > 0:
+			other = c
+		}
+	}
+	c := &claim{said: is, kept: []string{k.Name}, whole: true}
+	explanation := fmt.Sprintf("the kept checkpoint %s, of %d messages up to sequence %d, is not in the stream %s any more", k.Name, st.Size, st.Sequence, jetstream.Checkpoints)
+	if other != nil {
+		explanation = fmt.Sprintf("the kept checkpoint %s and checkpoint %d are both signed, both of %d messages, and differ (%s): two histories were signed", k.Name, other.number, st.Size, differingIn(&is, &other.said))
+	}
+	s.add(Difference{Stream: st.Stream, Partition: st.Partition, Key: jetstream.CheckpointSubject(logOf(st.Stream), st.Partition), Explanation: explanation})
+	parts[st.Partition] = append(list, c)
+}
+
+// differingIn says in what two statements of one size differ.
+func differingIn(a, b *said) string {
+	var in []string
+	for _, d := range []struct {
+		name   string
+		differ bool
+	}{
+		{"the root of the messages", a.root != b.root}, {"the root of the state", a.state != b.state}, {"the sequence", a.sequence != b.sequence},
+		{"the clock", a.clock != b.clock}, {"the policy", a.policy != b.policy},
+	} {
+		if d.differ {
+			in = append(in, d.name)
+		}
+	}
+	return strings.Join(in, ", ")
+}
+
+// of returns the claims about a log's partitions that can be compared, in the order of their sequences: those of the stream made at that time. The policy is
+// the one that is recorded.
+func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.Partitions][]*claim) {
+	policy := policyText(p.Map())
+	for i, list := range s.claims[stream] {
+		for _, c := range list {
+			if c.created != created {
+				s.foreign.add("%s is of the stream %s made at %s, and the present one was made at %s: it is of another log", c, stream, stamp(time.Unix(0, c.created)), stamp(time.Unix(0, created)))
+				continue
+			}
+			c.other = c.policy != policy
+			all[i] = append(all[i], c)
+		}
+		slices.SortStableFunc(all[i], func(a, b *claim) int {
+			return cmp.Or(cmp.Compare(a.sequence, b.sequence), cmp.Compare(a.size, b.size))
+		})
+	}
+	return all
+}
+
+// report adds to a report what could not be compared, and returns what is different in what was signed by itself.
+func (s *signed) report(r *Report, o *AuditOptions) []Difference {
+	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
+	r.Notes = append(r.Notes, s.notes...)
+	if o.Key != nil && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+len(s.untold) == 0 {
+		r.Untold = append(r.Untold, "there is no signed checkpoint, so nothing was compared with what the key has signed")
+	}
+	return s.found
+}
+
+// claimed is what came of comparing a claim.
+type claimed struct {
+	*claim
+	messages string // in what its messages differ from those of the stream; empty: in nothing
+	state    string // in what else it differs
+}
+
+// compareClaim compares a claim with the partition as it is at its sequence.
+func (j *judge[E, C]) compareClaim(c *claim) claimed {
+	came := claimed{claim: c}
+	switch part := j.part; {
+	case part.Messages() != c.size:
+		came.messages = fmt.Sprintf("it was signed for %d messages up to sequence %d, and the stream has %d", c.size, c.sequence, part.Messages())
+	case part.MessageRoot() != c.root:
+		came.messages = fmt.Sprintf("the root that was signed for the %d messages up to sequence %d is not theirs", c.size, c.sequence)
+	case part.Clock != c.clock:
+		came.state = fmt.Sprintf("the clock that was signed is %s, and that of the messages is %s", c.clock, part.Clock)
+	case c.other:
+		came.state = "it was signed under another policy than the recorded one"
+	case c.whole:
+		if leaves, ok := part.StateLeaves(); ok && merkle.Root(leaves) != c.state {
+			came.state = "its messages are those of the stream, and the root of the state that was signed is not what they come to: it was signed of a state that does not follow from them"
+		}
+	}
+	return came
+}
+
+// reachClaims compares the claims up to a sequence through which all is folded.
+func (j *judge[E, C]) reachClaims(sequence uint64) {
+	for len(j.claims) > 0 && j.claims[0].sequence <= sequence {
+		j.claimed = append(j.claimed, j.compareClaim(j.claims[0]))
+		j.claims = j.claims[1:]
+	}
+}
+
+// endClaims says what came of the claims, once the stream is folded through a sequence and has no more.
+func (j *judge[E, C]) endClaims(through uint64) {
+	for _, c := range j.claims {
+		j.claimed = append(j.claimed, claimed{claim: c, messages: fmt.Sprintf("it was signed for %d messages up to sequence %d, and the stream ends at %d", c.size, c.sequence, through)})
+	}
+	add := func(format string, args ...any) {
+		j.add(Difference{Key: jetstream.CheckpointSubject(j.log.Log, j.number), Explanation: fmt.Sprintf(format, args...)})
+	}
+	var agreed *claim
+	for i := 0; i < len(j.claimed); i++ {
+		c := &j.claimed[i]
+		if c.state != "" {
+			add("%s: %s", c, c.state)
+		}
+		if c.messages == "" {
+			agreed = c.claim
+			continue
+		}
+		next := i + 1
+		for next < len(j.claimed) && j.claimed[next].messages != "" {
+			next++
+		}
+		where := between(agreed, c.claim)
+		if next < len(j.claimed) {
+			where = fmt.Sprintf("%s, which was signed later, agrees with the stream: so what was signed here is wrong, or was never signed in its turn", j.claimed[next].claim)
+		}
+		if more := next - i - 1; more > 0 {
+			where += fmt.Sprintf("; %d that follow it do not agree either", more)
+		}
+		add("%s does not agree: %s. %s", c, c.messages, where)
+		i = next - 1
+	}
+}
+
+// between says where the stream has parted from what was signed: behind the last claim that agrees, nil if none does, and not behind the first that does not.
+func between(agreed, c *claim) string {
+	if agreed == nil {
+		return fmt.Sprintf("History was rewritten after it was signed: a message up to sequence %d, one of the first %d of the partition, was changed, added or taken away. Nothing that was signed before says where", c.sequence, c.size)
+	}
+	return fmt.Sprintf("History was rewritten after it was signed: %s, of %d messages up to sequence %d, still agrees, so a message from sequence %d through %d was changed, added or taken away",
+		agreed, agreed.size, agreed.sequence, agreed.sequence+1, c.sequence)
+}

@@ -1,0 +1,236 @@
+package audit
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/merkle"
+	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// alice is the holder whose partition is signed.
+const alice = "alice"
+
+// history publishes holds of alice and folds them, and returns the sequences.
+func (w *world) history(n int) (sequences []uint64) {
+	w.Helper()
+	for i := range n {
+		sequences = append(sequences, w.holds(events.Origin{}, hold(alice, 1000, 1100+int64(i), "2")))
+	}
+	storePartition(w, state.Holds, events.PlaceOf(alice).Partition)
+	return sequences
+}
+
+// signedAudit audits with the key.
+func (w *world) signedAudit(kept ...Kept) *Report {
+	w.Helper()
+	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Key: &w.key, Kept: kept})
+	w.must(err)
+	return r
+}
+
+// says expects a verdict, and that something that differs, could not be told or is noted says a text.
+func (w *world) says(r *Report, v Verdict, texts ...string) {
+	w.Helper()
+	all := append(slices.Clone(r.Untold), r.Notes...)
+	for _, d := range r.Differences {
+		all = append(all, d.Explanation)
+	}
+	for _, text := range texts {
+		if !slices.ContainsFunc(all, func(said string) bool { return strings.Contains(said, text) }) {
+			w.Errorf("nothing says %q: %q", text, all)
+		}
+	}
+	if r.Verdict != v {
+		w.Fatalf("the verdict is %q, want %q: %+v", r.Verdict, v, r)
+	}
+}
+
+// rewrite has a message of alice read otherwise, and everything folded anew: what is stored follows from what there is then.
+func (w *world) rewrite(sequence uint64) {
+	w.Helper()
+	w.edited = &editedSource{Source: Streams(w.client), sequence: sequence, data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{hold(alice, 1000, 1100, "2000")})}
+	w.forget()
+	storePartition(w, state.Holds, events.PlaceOf(alice).Partition)
+	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client)})
+	w.must(err)
+	if r.Verdict != Same {
+		w.Fatalf("what was rewritten does not follow from itself: %+v", r)
+	}
+}
+
+// What was signed is what is there: in the stream and kept.
+func TestSigned(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.says(w.signedAudit(), Unknown, "there is no signed checkpoint")
+	w.mixed()
+	w.says(w.signedAudit(), Unknown, "there is no signed checkpoint")
+	w.history(3)
+	first := w.sign(w.statement(alice))
+	w.history(3)
+	w.sign(w.statement(alice))
+	w.sign(w.statement(holderID(1)))
+	w.history(2) // not signed
+	r := w.signedAudit(first)
+	w.says(r, Same)
+	if r.Compared.Checkpoints != 3 {
+		t.Errorf("compared %+v", r.Compared)
+	}
+	r = w.audited()
+	w.says(r, Same, "there are signed checkpoints, up to number 3, and none was looked at")
+	if _, err := Audit(t.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Kept: []Kept{first}}); err == nil {
+		t.Error("kept ones without a key are taken")
+	}
+}
+
+// History that was rewritten, and folded anew, is found by what was signed, and where.
+func TestRewrittenHistory(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(3)
+	first := w.sign(w.statement(alice))
+	second := w.history(3)
+	kept := w.sign(w.statement(alice))
+	w.history(2)
+	w.sign(w.statement(alice))
+	w.rewrite(second[1])
+	where := fmt.Sprintf("still agrees, so a message from sequence %d through %d was changed, added or taken away", second[0], second[2])
+	r := w.signedAudit()
+	w.says(r, Different, "checkpoint 2 does not agree: the root that was signed for the 6 messages up to sequence 6 is not theirs", "checkpoint 1, of 3 messages", where, "1 that follow it do not agree either")
+	if len(r.Differences) != 1 {
+		t.Errorf("%+v", r.Differences)
+	}
+	w.says(w.signedAudit(kept), Different, "checkpoint 2 (kept as kept.checkpoint) does not agree", where)
+
+	// The operator has the key, and makes the checkpoints again.
+	w.must(w.js.DeleteStream(t.Context(), "CHECKPOINTS"))
+	w.apply()
+	w.sign(w.statement(alice))
+	w.says(w.signedAudit(), Same)
+	w.says(w.signedAudit(first), Different, "the kept checkpoint kept.checkpoint, of 3 messages up to sequence 3, is not in the stream CHECKPOINTS any more")
+	w.says(w.signedAudit(kept), Different, "of 6 messages up to sequence 6, is not in the stream", "the kept checkpoint kept.checkpoint does not agree: the root that was signed for the 6 messages",
+		"checkpoint 1, which was signed later, agrees with the stream")
+
+	// The first message, before which nothing was signed.
+	w.rewrite(1)
+	w.says(w.signedAudit(first), Different, "a message up to sequence 3, one of the first 3 of the partition, was changed, added or taken away. Nothing that was signed before says where")
+}
+
+// Whatever was signed that is not so is found, or it is said what could not be told.
+func TestSignedWrong(t *testing.T) {
+	flip := func(h *merkle.Hash) { h[3] ^= 1 }
+	for name, test := range map[string]struct {
+		// do is called after a checkpoint of 3 messages, which is given as it is kept, and 3 more messages that are folded, of which the statement is.
+		do      func(w *world, st *attest.Statement, kept Kept) (audit []Kept)
+		verdict Verdict
+		says    []string
+	}{
+		"the root of the state": {func(w *world, st *attest.Statement, _ Kept) []Kept { flip(&st.State); w.sign(st); return nil }, Different,
+			[]string{"checkpoint 2: its messages are those of the stream, and the root of the state that was signed is not what they come to"}},
+		"the root of the state of an older one, that was kept": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			flip(&st.State)
+			k := w.sign(st)
+			w.history(1)
+			w.sign(w.statement(alice))
+			return []Kept{k}
+		}, Different, []string{"checkpoint 2 (kept as kept.checkpoint): its messages are"}},
+		"the root of the messages": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			flip(&st.Root)
+			w.sign(st)
+			w.history(1)
+			w.sign(w.statement(alice))
+			return nil
+		}, Different, []string{"checkpoint 2 does not agree", "checkpoint 3, which was signed later, agrees with the stream: so what was signed here is wrong"}},
+		"the number of messages": {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Size--; w.sign(st); return nil }, Different,
+			[]string{"it was signed for 5 messages up to sequence 6, and the stream has 6"}},
+		"the sequence": {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Sequence += 10; w.sign(st); return nil }, Different,
+			[]string{"it was signed for 6 messages up to sequence 16, and the stream ends at 6"}},
+		"the clock":  {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Clock++; w.sign(st); return nil }, Different, []string{"checkpoint 2: the clock that was signed is"}},
+		"the policy": {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Policy["ttl"] = "1h"; w.sign(st); return nil }, Different, []string{"it was signed under another policy"}},
+		"a size that does not rise": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); w.sign(st); return nil }, Different,
+			[]string{"checkpoint 3 has 6 messages, and checkpoint 2 before it has 6: sizes rise"}},
+		"two histories": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			w.sign(st)
+			flip(&st.Root)
+			note, err := w.signer.Sign(st)
+			w.must(err)
+			return []Kept{{"other.checkpoint", note}}
+		}, Different, []string{"the kept checkpoint other.checkpoint and checkpoint 2 are both signed, both of 6 messages, and differ (the root of the messages): two histories were signed"}},
+		"another partition's": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			note, err := w.signer.Sign(st)
+			w.must(err)
+			w.publish(jetstream.CheckpointSubject(jetstream.PoH, 1), note)
+			return nil
+		}, Different, []string{"checkpoint 2 is of partition", "and was published as one of another"}},
+		"one that was deleted": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			w.delete("CHECKPOINTS", 1)
+			return nil
+		}, Different,
+			[]string{"signed checkpoint 1 is gone"}},
+		"one that was deleted, and kept": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			w.delete("CHECKPOINTS", 1)
+			return []Kept{kept}
+		}, Different,
+			[]string{"the kept checkpoint kept.checkpoint, of 3 messages up to sequence 3, is not in the stream"}},
+		"all were deleted, and one was kept": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.delete("CHECKPOINTS", 1)
+			return []Kept{kept}
+		}, Different,
+			[]string{"is not in the stream CHECKPOINTS any more"}},
+		"another key": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			was := w.signer
+			key := w.key
+			w.newSigner()
+			w.sign(st)
+			w.history(1)
+			w.sign(w.statement(alice))
+			w.signer, w.key = was, key
+			return nil
+		}, Unknown, []string{"checkpoint 2: ", "not signed by this key", "; and so are 1 more checkpoints"}},
+		"another key of one that was kept": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.newSigner()
+			note, err := w.signer.Sign(st)
+			w.must(err)
+			w.must(w.js.DeleteStream(w.Context(), "CHECKPOINTS"))
+			w.apply()
+			w.publish(jetstream.CheckpointSubject(jetstream.Holds, st.Partition), note)
+			return []Kept{kept}
+		}, Unknown, []string{"the kept checkpoint kept.checkpoint: ", "not signed by this key"}},
+		"one that was kept, and edited": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			return []Kept{{"edited", []byte(strings.Replace(string(kept.Note), "clock 1", "clock 2", 1))}}
+		}, Unknown, []string{"the kept checkpoint edited: ", "the signature is wrong"}},
+		"what is no checkpoint": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.publish(jetstream.CheckpointSubject(jetstream.Holds, 3), []byte("nonsense"))
+			return []Kept{{"nonsense", nil}}
+		}, Unknown, []string{"the kept checkpoint nonsense: not a signed checkpoint", "checkpoint 2: not a signed checkpoint"}},
+		"another stream's": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			st.Created++
+			return []Kept{w.sign(st)}
+		}, Unknown, []string{"checkpoint 2 (kept as kept.checkpoint) is of the stream HOLDS made at", "it is of another log"}},
+		"that of a stream that is no log": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			st.Stream = "OTHER"
+			note, err := w.signer.Sign(st)
+			w.must(err)
+			return []Kept{{"other", note}}
+		}, Unknown, []string{`the kept checkpoint other is of the stream "OTHER", which is no log`}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.weaken("CHECKPOINTS")
+			w.newSigner()
+			w.history(3)
+			first := w.sign(w.statement(alice))
+			w.history(3)
+			kept := test.do(w, w.statement(alice), first)
+			w.says(w.signedAudit(kept...), test.verdict, test.says...)
+		})
+	}
+}
