@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/audit"
@@ -13,8 +14,52 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	JSON bool `name:"json" help:"Show the report as one JSON object."`
+	Key  string   `help:"Public key, or a file that has it, that has signed the checkpoints of the stream CHECKPOINTS: compare with these, too." placeholder:"VKEY"`
+	Kept []string `help:"Files of signed checkpoints that someone has kept: they must be in the stream, and agree. With --key." placeholder:"FILE"`
+	JSON bool     `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
+}
+
+// Validate is called when the flags are parsed.
+func (a auditing) Validate() error {
+	if len(a.Kept) > 0 && a.Key == "" {
+		return errors.New("--kept: --key says who must have signed them")
+	}
+	return a.NATSFlags.Validate()
+}
+
+// options are what the flags say, but for where to read from.
+func (a *auditing) options() (o audit.AuditOptions, err error) {
+	if a.Key != "" {
+		key, err := logKey(a.Key)
+		if err != nil {
+			return o, fmt.Errorf("--key: %w", err)
+		}
+		o.Key = &key
+	}
+	for _, name := range a.Kept {
+		note, err := readCheckpointFile(name)
+		if err != nil {
+			return o, fmt.Errorf("--kept: %w", err)
+		}
+		o.Kept = append(o.Kept, audit.Kept{Name: name, Note: note})
+	}
+	return o, nil
+}
+
+// maxCheckpointFile bounds a file with a signed checkpoint, in bytes.
+const maxCheckpointFile = 64 << 10
+
+// readCheckpointFile returns what a file has that someone has kept a signed checkpoint in.
+func readCheckpointFile(name string) ([]byte, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if info.Size() > maxCheckpointFile {
+		return nil, fmt.Errorf("%s has %d bytes: it is no signed checkpoint", name, info.Size())
+	}
+	return os.ReadFile(name)
 }
 
 // Exit codes of an audit, beside 0 for "the same".
@@ -30,13 +75,18 @@ var (
 )
 
 func (a *auditing) run(ctx context.Context, s *session) error {
+	o, err := a.options()
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUntold, err)
+	}
 	client, disconnect, err := openStreams(ctx, a.NATSFlags, "holdfast-audit", s)
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUntold, err)
 	}
 	defer disconnect()
 	progress := &replayDisplay{session: s, began: time.Now()}
-	report, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client), Progress: progress.show})
+	o.Source, o.Stored, o.Progress = audit.Streams(client), audit.Buckets(client), progress.show
+	report, err := audit.Audit(ctx, o)
 	progress.clear()
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):
@@ -99,6 +149,9 @@ func reportLines(r *audit.Report) []line {
 		say(plain, "note: %s", text)
 	}
 	c := r.Compared
+	if c.Checkpoints > 0 {
+		say(plain, "compared %s", count(int64(c.Checkpoints), "signed checkpoint"))
+	}
 	say(plain, "replayed %s with %s; compared %s, %s, %s, %s, %s",
 		count(int64(c.Messages), "message"), count(int64(c.Events), "event"), count(int64(c.Partitions), "checkpoint"),
 		count(int64(c.Slots), "slot"), count(int64(c.Holders), "holder"), count(int64(c.Nodes), "node"), count(int64(c.Rejections), "rejection"))

@@ -27,9 +27,11 @@ type commands struct {
 	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
+	Witness  witnessing `cmd:"" help:"Keep signed checkpoints elsewhere, and cosign those that agree with the messages. Exit code: 0 all did, 1 not."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
-	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
+	Checkpoints checkpointCommands `cmd:"" help:"List signed checkpoints, or print one."`
+	Rejected    rejectedCommands   `cmd:"" help:"List, show or send again the events that were refused."`
 	service.LogFlags
 }
 
@@ -56,6 +58,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
 		"replay": c.Replay.run, "audit": c.Audit.run, "workers": c.Workers.run, "bench": c.Bench.run,
+		"witness": c.Witness.run, "checkpoints list": c.Checkpoints.List.run, "checkpoints show": c.Checkpoints.Show.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)
