@@ -151,7 +151,7 @@ func (s *testServer) settled(log jetstream.Log) {
 	for i, n := range now.Partitions {
 		s.wait(fmt.Sprintf("%d messages of %s/%d are not stored", n, log.Stream, i), func() bool {
 			c := s.checkpoint(log, i)
-			return n == 0 || c != nil && c.Messages == n
+			return n == 0 || c != nil && c.Messages() == n
 		})
 	}
 }
@@ -243,7 +243,7 @@ func (c *comparable) addHolds(policy *state.Policy, p *state.Partition[events.Ho
 			}
 		}
 	}
-	c.add(p.Messages, &tally)
+	c.add(p.Messages(), &tally)
 }
 
 func (c *comparable) addPoH(p *state.Partition[events.PoHEvent, *poh.Nodes]) {
@@ -254,7 +254,7 @@ func (c *comparable) addPoH(p *state.Partition[events.PoHEvent, *poh.Nodes]) {
 			c.PoH[name] = n.IssuedCount(events.Success)
 		}
 	}
-	c.add(p.Messages, &tally)
+	c.add(p.Messages(), &tally)
 }
 
 func (c *comparable) add(messages uint64, tally *state.Tally) {
@@ -394,8 +394,8 @@ func TestStopStoresWhatIsFolded(t *testing.T) {
 	if c == nil {
 		t.Fatalf("%d messages were folded, and no checkpoint is stored", folded())
 	}
-	if c.Messages != folded() || sum(t, registry, "holdfast_aggregator_reloads_total") != 0 {
-		t.Errorf("%d messages were folded, and %d of them stored on stopping", folded(), c.Messages)
+	if c.Messages() != folded() || sum(t, registry, "holdfast_aggregator_reloads_total") != 0 {
+		t.Errorf("%d messages were folded, and %d of them stored on stopping", folded(), c.Messages())
 	}
 }
 
@@ -552,7 +552,7 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 	place := events.PlaceOf("holder-1").Partition
 	s.wait("the other log does not go on", func() bool {
 		c := s.checkpoint(jetstream.PoH, place)
-		return c != nil && c.Messages == others.Partitions[place]+1
+		return c != nil && c.Messages() == others.Partitions[place]+1
 	})
 	cancel()
 	if err := <-done; err != nil {
@@ -586,8 +586,8 @@ func TestRejectionsOfAnotherStream(t *testing.T) {
 		err := o.Health.Err()
 		return err != nil && strings.Contains(err.Error(), "another event's rejection") && strings.Contains(err.Error(), "the stream REJECTED has")
 	})
-	if c := s.checkpoint(jetstream.Holds, 3); c != nil && c.Messages > 0 {
-		t.Errorf("a checkpoint has passed the event: %d", c.Messages)
+	if c := s.checkpoint(jetstream.Holds, 3); c != nil && c.Messages() > 0 {
+		t.Errorf("a checkpoint has passed the event: %d", c.Messages())
 	}
 }
 
@@ -729,7 +729,7 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 	go func() { defer close(done); w.run(ctx) }()
 	s.wait("the idle partition does not move on", func() bool {
 		c := s.checkpoint(jetstream.Holds, idle)
-		return c != nil && c.Sequence == now.LastSequence && c.Messages == 0
+		return c != nil && c.Sequence == now.LastSequence && c.Messages() == 0
 	})
 	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
 		t.Fatal(err)

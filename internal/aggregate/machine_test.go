@@ -101,8 +101,8 @@ func TestMachineStoresOnStopping(t *testing.T) {
 	a.waits()
 	a.stop(a.now)
 	c := a.commits()
-	if got := a.stored(c); got.Sequence != 1 || got.Messages != 1 || len(c.puts) != 2 {
-		t.Errorf("stored through %d with %d messages and %d values", got.Sequence, got.Messages, len(c.puts))
+	if got := a.stored(c); got.Sequence != 1 || got.Messages() != 1 || len(c.puts) != 2 {
+		t.Errorf("stored through %d with %d messages and %d values", got.Sequence, got.Messages(), len(c.puts))
 	}
 	if s := a.next(); s.read || s.ended {
 		t.Errorf("while the last batch is stored: %+v", s)
@@ -289,8 +289,8 @@ func TestMachineStoresAQuietPartition(t *testing.T) {
 		t.Errorf("a message after a batch that took %s waits for %s", took, wait)
 	}
 	a.pass(took)
-	if got := a.stored(a.commits()); got.Messages != 3 {
-		t.Errorf("%d messages are stored", got.Messages)
+	if got := a.stored(a.commits()); got.Messages() != 3 {
+		t.Errorf("%d messages are stored", got.Messages())
 	}
 }
 
@@ -310,7 +310,7 @@ func TestMachineMovesOn(t *testing.T) {
 	a.done(a.now, outcome{through: 7})
 	a.pass(minInterval)
 	got := a.stored(a.commits())
-	if diff := cmp.Diff([]uint64{7, 0}, []uint64{got.Sequence, got.Messages}); diff != "" {
+	if diff := cmp.Diff([]uint64{7, 0}, []uint64{got.Sequence, got.Messages()}); diff != "" {
 		t.Errorf("what is stored of an idle partition:\n%s", diff)
 	}
 }

@@ -631,7 +631,7 @@ func (w *world) compare() error {
 // contents is all that a partition comes to, but not by how many flushes.
 func contents(p *state.Partition[events.HoldEvent, *score.Holders]) map[string]string {
 	c := p.Checkpoint
-	m := map[string]string{"checkpoint": fmt.Sprint(c.Clock, c.LastSequence, c.Messages, c.Duplicates, c.Producers(), c.Tally)}
+	m := map[string]string{"checkpoint": fmt.Sprint(c.Clock, c.LastSequence, c.Messages(), c.Duplicates, c.Producers(), c.Tally)}
 	for _, name := range []string{"a", "b", "c", "d"} {
 		m["producer "+name] = fmt.Sprint(c.Numbered(name))
 	}

@@ -232,9 +232,9 @@ func foldedAnswer[E, C any](a *Answer, f *folded[E, C]) Folded {
 		if p.Clock == 0 {
 			clock = Instant(events.Open)
 		}
-		l.Partitions = append(l.Partitions, FoldedPartition{Partition: i, Sequence: p.Sequence, Clock: clock, Messages: p.Messages})
+		l.Partitions = append(l.Partitions, FoldedPartition{Partition: i, Sequence: p.Sequence, Clock: clock, Messages: p.Messages()})
 		a.Duplicates += p.Duplicates
-		a.Messages += p.Messages
+		a.Messages += p.Messages()
 	}
 	return l
 }

@@ -156,11 +156,11 @@ func (j *judge[E, C]) compareCheckpoint() {
 	d := Difference{Key: jetstream.CheckpointKey(j.number), Values: valuesOf(j.cut.checkpoint.Differences(derived))}
 	stored := j.cut.checkpoint
 	switch {
-	case stored.LastSequence == derived.LastSequence && stored.LastDigest != derived.LastDigest:
+	case stored.LastSequence == derived.LastSequence && stored.LastLeaf != derived.LastLeaf:
 		d.Explanation = fmt.Sprintf("message %d is not the one that was folded: it was changed, in the stream or in what is stored", stored.LastSequence)
 		d.Message = &Place{Sequence: stored.LastSequence}
-	case stored.Messages > derived.Messages:
-		d.Explanation = fmt.Sprintf("the pipeline has folded %d messages of the partition, and the stream has %d up to sequence %d", stored.Messages, derived.Messages, stored.Sequence)
+	case stored.Messages() > derived.Messages():
+		d.Explanation = fmt.Sprintf("the pipeline has folded %d messages of the partition, and the stream has %d up to sequence %d", stored.Messages(), derived.Messages(), stored.Sequence)
 	default:
 		d.Explanation = "the checkpoint does not follow from the stream"
 	}
@@ -170,8 +170,8 @@ func (j *judge[E, C]) compareCheckpoint() {
 // compareListed compares what the checkpoint lists of a slot, which has been overwritten, with what the slot came to.
 func (j *judge[E, C]) compareListed(i int) {
 	listed := j.cut.checkpoint.SlotSequence(i)
-	if then := j.part.EncodeSlot(i, listed); then == nil || state.DigestOf(then) != j.cut.checkpoint.SlotDigest(i) {
-		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf("the digest that it lists of slot %s, as of sequence %d, is not that of what follows from the stream", jetstream.SlotKey(j.number, i), listed)})
+	if then := j.part.EncodeSlot(i, listed); then == nil || !j.cut.lists(i, then) {
+		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf("the root that it lists of slot %s, as of sequence %d, is not that of what follows from the stream", jetstream.SlotKey(j.number, i), listed)})
 	}
 }
 
@@ -209,8 +209,8 @@ func (j *judge[E, C]) compareSlot(i int, at uint64) {
 	switch {
 	case sequence < listed:
 		j.add(Difference{Key: key, Explanation: fmt.Sprintf("the slot is folded through sequence %d, and the checkpoint lists it through %d: an older one was put in its place", sequence, listed)})
-	case sequence == listed && state.DigestOf(value) != j.cut.checkpoint.SlotDigest(i):
-		j.add(Difference{Key: key, Explanation: "the slot is not the one that the checkpoint lists: its digest differs"})
+	case sequence == listed && !j.cut.lists(i, value):
+		j.add(Difference{Key: key, Explanation: "the slot is not the one that the checkpoint lists: the root of its tree differs"})
 	}
 	replayed := j.part.EncodeSlot(i, sequence)
 	if replayed != nil && bytes.Equal(replayed, value) {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -60,21 +61,26 @@ type cut struct {
 	revision   uint64
 	damage     error // why there is a value and no checkpoint
 	slots      [events.Slots][]byte
+	number     int
+	root       rootOf
 }
 
+// rootOf returns the root of a slot's tree; see state.Log.Root.
+type rootOf func(key string, value []byte) (merkle.Hash, error)
+
 // readCut reads what is stored of a partition.
-func readCut(ctx context.Context, bucket state.Bucket, number int) (*cut, error) {
-	c, err := readOnce(ctx, bucket, number)
+func readCut(ctx context.Context, bucket state.Bucket, number int, root rootOf) (*cut, error) {
+	c, err := readOnce(ctx, bucket, number, root)
 	if err == nil && c.value == nil && c.hasSlots() {
-		c, err = readOnce(ctx, bucket, number) // the first batch may have come in between
+		c, err = readOnce(ctx, bucket, number, root) // the first batch may have come in between
 	}
 	return c, err
 }
 
 // readOnce reads first the checkpoint, from the leader, then the slots. A slot that is not at least what the checkpoint lists is read
 // again from the leader, since a replica may lag.
-func readOnce(ctx context.Context, bucket state.Bucket, number int) (*cut, error) {
-	c := &cut{}
+func readOnce(ctx context.Context, bucket state.Bucket, number int, root rootOf) (*cut, error) {
+	c := &cut{number: number, root: root}
 	key := jetstream.CheckpointKey(number)
 	entry, err := bucket.Get(ctx, key)
 	switch {
@@ -120,5 +126,11 @@ func (c *cut) listed(i int) bool {
 		return sequence == 0
 	}
 	stored, err := state.SlotSequence(c.slots[i])
-	return err == nil && (stored > sequence || stored == sequence && state.DigestOf(c.slots[i]) == c.checkpoint.SlotDigest(i))
+	return err == nil && (stored > sequence || stored == sequence && c.lists(i, c.slots[i]))
+}
+
+// lists tells whether a slot's tree has the root that the checkpoint lists.
+func (c *cut) lists(i int, value []byte) bool {
+	root, err := c.root(jetstream.SlotKey(c.number, i), value)
+	return err == nil && root == c.checkpoint.SlotRoot(i)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -109,7 +110,7 @@ func newTrial[E, C any](ctx context.Context, o *AuditOptions, p *state.Policy, l
 	bucket := o.Stored.Bucket(log.Bucket)
 	foreign := int64(0)
 	for i := range t.judges {
-		c, err := readCut(ctx, bucket, i)
+		c, err := readCut(ctx, bucket, i, log.Root)
 		if err != nil {
 			return nil, err
 		}
@@ -224,8 +225,8 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 		case j.cut.checkpoint != nil:
 			r.Compared.Partitions++
 			c.Sequence, c.Revision = j.cut.checkpoint.Sequence, j.cut.revision
-		case j.cut.value == nil && j.slots == 0 && j.part.Messages > 0:
-			r.Untold = append(r.Untold, fmt.Sprintf("nothing is stored of partition %d of %s, which has %d messages: no aggregator has served it yet, or its keys were deleted", i, t.log.Stream, j.part.Messages))
+		case j.cut.value == nil && j.slots == 0 && j.part.Messages() > 0:
+			r.Untold = append(r.Untold, fmt.Sprintf("nothing is stored of partition %d of %s, which has %d messages: no aggregator has served it yet, or its keys were deleted", i, t.log.Stream, j.part.Messages()))
 		}
 		r.Cuts = append(r.Cuts, c)
 	}
@@ -238,7 +239,7 @@ type rejection struct {
 	sequence uint64
 	reason   string
 	producer string
-	digest   state.Digest // of the event; zero if it was too large to be kept
+	digest   [sha256.Size]byte // of the event; zero if it was too large to be kept
 	omitted  int
 }
 
@@ -248,7 +249,7 @@ func rejectionOf(r *jetstream.Rejection) rejection {
 		k.omitted = len(r.Event)
 	}
 	if k.omitted == 0 {
-		k.digest = state.DigestOf(r.Event)
+		k.digest = sha256.Sum256(r.Event)
 	}
 	return k
 }

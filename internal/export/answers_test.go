@@ -379,7 +379,7 @@ func TestWhatBecameOfEvents(t *testing.T) {
 // messages returns how many messages the world has folded.
 func (w *world) messages() (n uint64) {
 	for p := range events.Partitions {
-		n += w.holds[p].Messages + w.poh[p].Messages
+		n += w.holds[p].Messages() + w.poh[p].Messages()
 	}
 	return n
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -24,8 +25,8 @@ type partition[C any] struct {
 // slot is a decoded slot. It is never changed.
 type slot[C any] struct {
 	state.Slot[C]
-	digest state.Digest // of its encoding
-	since  events.Time  // the first instant that it can answer for
+	root  merkle.Hash // of its tree
+	since events.Time // the first instant that it can answer for
 }
 
 // errIncomplete says that slots and checkpoint do not belong together yet. It heals by itself when the next checkpoint
@@ -217,7 +218,7 @@ func (p *assembled[C]) listed(i int) (*slot[C], error) {
 	switch {
 	case s == nil || s.Sequence != sequence:
 		return nil, fmt.Errorf("%w: it is folded through sequence %d, and the checkpoint lists it through %d", errIncomplete, a.slot.Sequence, sequence)
-	case s.digest != p.checkpoint.SlotDigest(i):
+	case s.root != p.checkpoint.SlotRoot(i):
 		return nil, fmt.Errorf("%w: it is not what the checkpoint lists: its digest differs", state.ErrDamaged)
 	}
 	return s, nil

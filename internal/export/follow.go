@@ -275,7 +275,7 @@ func lag(stream *jetstream.State, c *state.Checkpoint, partition int) uint64 {
 	if c.Created != stream.Created.UnixNano() {
 		return held // what is folded came from another stream
 	}
-	return held - min(held, c.Messages)
+	return held - min(held, c.Messages())
 }
 
 // saw notes that at t the state was up to date or moved.

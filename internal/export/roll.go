@@ -94,7 +94,8 @@ func decodeHolds(e *jetstream.Entry, p *state.Policy, before *slot[*roll]) (*slo
 		last = before.Content
 	}
 	s.Content = newRoll(s.Content.Table, e.Revision, e.Time, last)
-	return &slot[*roll]{Slot: *s, digest: state.DigestOf(e.Value), since: s.Content.Since()}, nil
+	root, err := state.Holds.Root(e.Key, e.Value)
+	return &slot[*roll]{Slot: *s, root: root, since: s.Content.Since()}, err
 }
 
 // decodePoH reads a slot of the log of Proof of History, which can answer for its present alone.
@@ -103,5 +104,6 @@ func decodePoH(e *jetstream.Entry, p *state.Policy, _ *slot[*poh.Nodes]) (*slot[
 	if err != nil {
 		return nil, err
 	}
-	return &slot[*poh.Nodes]{Slot: *s, digest: state.DigestOf(e.Value), since: events.Time(0)}, nil
+	root, err := state.PoH.Root(e.Key, e.Value)
+	return &slot[*poh.Nodes]{Slot: *s, root: root, since: events.Time(0)}, err
 }

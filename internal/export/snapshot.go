@@ -197,9 +197,9 @@ func logOf[C any](f *follower[C], of *folded[C]) Log {
 	for i, p := range of.partitions {
 		c := p.checkpoint
 		l.Tally.Merge(&c.Tally)
-		l.Messages += c.Messages
+		l.Messages += c.Messages()
 		l.Duplicates += c.Duplicates
-		part := Partition{Sequence: c.Sequence, Clock: c.Clock, Messages: c.Messages, Flushes: c.Flushes, Stored: p.stored}
+		part := Partition{Sequence: c.Sequence, Clock: c.Clock, Messages: c.Messages(), Flushes: c.Flushes, Stored: p.stored}
 		if stream != nil {
 			part.Lag, part.LagKnown = lag(stream, c, i), true
 		}

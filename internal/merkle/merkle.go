@@ -10,8 +10,8 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 
-	"github.com/transparency-dev/merkle/compact"
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 
@@ -85,86 +85,62 @@ func Root(leaves []Hash) Hash {
 	return leaves[0]
 }
 
-// Log is a tree that grows at its end. It keeps the roots of its complete subtrees, at most 64, and no leaves. The zero value is
-// empty. A copy grows apart only if it comes from Clone.
-type Log struct{ r *compact.Range }
-
-var ranges = compact.RangeFactory{Hash: func(left, right []byte) []byte {
-	sum := node((*Hash)(left), (*Hash)(right))
-	return sum[:]
-}}
+// Log is a tree that grows at its end. It keeps the roots of its complete subtrees and no leaves. The zero value is empty; a copy
+// grows apart from what it is a copy of.
+type Log struct {
+	size  uint64
+	peaks [64]Hash // as many as size has bits set, from the largest subtree to the smallest
+}
 
 // Append appends a leaf.
 func (l *Log) Append(leaf Hash) {
-	if l.r == nil {
-		l.r = ranges.NewEmptyRange(0)
+	n := bits.OnesCount64(l.size)
+	for size := l.size; size&1 == 1; size >>= 1 {
+		n--
+		leaf = node(&l.peaks[n], &leaf)
 	}
-	if err := l.r.Append(leaf[:], nil); err != nil {
-		panic("merkle: " + err.Error()) // it fails only on a range whose hashes are not as many as its size asks for
-	}
+	l.peaks[n] = leaf
+	l.size++
 }
 
 // Size returns how many leaves there are.
-func (l *Log) Size() uint64 {
-	if l.r == nil {
-		return 0
-	}
-	return l.r.End()
-}
+func (l *Log) Size() uint64 { return l.size }
 
 // Root returns the tree's root.
 func (l *Log) Root() Hash {
-	if l.Size() == 0 {
+	n := bits.OnesCount64(l.size)
+	if n == 0 {
 		return Empty
 	}
-	root, err := l.r.GetRootHash(nil)
-	if err != nil {
-		panic("merkle: " + err.Error()) // every range of ours begins at 0
+	root := l.peaks[n-1]
+	for i := n - 2; i >= 0; i-- {
+		root = node(&l.peaks[i], &root)
 	}
-	return Hash(root)
-}
-
-// Clone returns a tree that grows apart from this one.
-func (l *Log) Clone() Log {
-	if l.r == nil {
-		return Log{}
-	}
-	r, err := ranges.NewRange(0, l.r.End(), append([][]byte(nil), l.r.Hashes()...))
-	if err != nil {
-		panic("merkle: " + err.Error()) // it has as many hashes as the one it is of
-	}
-	return Log{r}
+	return root
 }
 
 // AppendPeaks appends the roots of the complete subtrees, from the largest to the smallest, as one byte string in MessagePack. With the size they are
 // the whole of the tree.
 func (l *Log) AppendPeaks(b []byte) []byte {
-	if l.r == nil {
-		return wire.AppendBytes(b, "")
-	}
-	all := make([]byte, 0, len(l.r.Hashes())*sha256.Size)
-	for _, h := range l.r.Hashes() {
-		all = append(all, h...)
+	var all []byte
+	for i := range bits.OnesCount64(l.size) {
+		all = append(all, l.peaks[i][:]...)
 	}
 	return wire.AppendBytes(b, all)
 }
 
 // ReadPeaks reads what AppendPeaks has written of a tree of that size. What is wrong with it shows in r.
 func ReadPeaks(r *wire.Reader, size uint64) Log {
-	all := []byte(r.Bytes())
-	if want := compact.RangeSize(0, size) * sha256.Size; len(all) != want {
-		r.Fail("%d bytes of roots; a tree of %d leaves has %d", len(all), size, want)
+	l := Log{size: size}
+	all, n := r.Bytes(), bits.OnesCount64(size)
+	if len(all) != n*sha256.Size {
+		r.Fail("%d bytes of roots; a tree of %d leaves has %d", len(all), size, n*sha256.Size)
 		return Log{}
 	}
-	var hashes [][]byte
-	for ; len(all) > 0; all = all[sha256.Size:] {
-		hashes = append(hashes, all[:sha256.Size:sha256.Size])
+	for i := range n {
+		copy(l.peaks[i][:], all[i*sha256.Size:])
 	}
-	l, err := ranges.NewRange(0, size, hashes)
-	if err != nil {
-		r.Fail("%v", err)
-	}
-	return Log{l}
+	return l
 }
 
 // ReadHash reads a hash that was written as a byte string. What is wrong with it shows in r.

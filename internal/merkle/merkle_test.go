@@ -66,6 +66,7 @@ func TestLaw(t *testing.T) {
 		var log Log
 		leaves := make([]Hash, len(data))
 		for i, d := range data {
+			d = append([]byte{byte(i)}, d...) // so that no two are the same
 			leaves[i] = Leaf(d)
 			if err := reference.Append(rfc6962.DefaultHasher.HashLeaf(d), nil); err != nil {
 				t.Fatal(err)
@@ -78,11 +79,11 @@ func TestLaw(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			before := log.Clone()
+			before := log
 			was := before.Root()
 			log.Append(leaves[i])
 			if before.Root() != was || before.Size() != uint64(i) {
-				t.Fatal("a clone has grown")
+				t.Fatal("a copy has grown")
 			}
 		}
 		sum, err := reference.GetRootHash(nil)

@@ -137,7 +137,7 @@ func (s *testServer) settled(log jetstream.Log) {
 				return n == 0
 			}
 			c, err := state.DecodeCheckpoint(key, entry.Value)
-			return err == nil && c.Messages == n
+			return err == nil && c.Messages() == n
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/wire"
 )
@@ -19,14 +20,14 @@ type Checkpoint struct {
 	Clock     events.Time // the highest server timestamp among the folded messages; 0 = none yet
 	Attempt   string      // names the attempt to store it, so that its writer knows it again
 
-	LastSequence uint64 // of the last folded message; 0 = none yet
-	LastDigest   Digest // of that message's data
+	LastSequence uint64      // of the last folded message; 0 = none yet
+	LastLeaf     merkle.Hash // that message as a leaf of the partition's tree
 
-	Messages   uint64 // how many messages are folded
 	Duplicates uint64 // how many numbered events were skipped because they were folded already
 	Flushes    uint64 // how many checkpoints there have been
 	Tally      Tally  // what was refused before it reached a slot
 
+	messages  merkle.Log // the tree of the folded messages
 	slots     [events.Slots]stored
 	producers producers
 }
@@ -34,8 +35,14 @@ type Checkpoint struct {
 // stored is a slot as it lies in the bucket; the zero value is one that was never written.
 type stored struct {
 	sequence uint64
-	digest   Digest
+	root     merkle.Hash
 }
+
+// Messages returns how many messages are folded: the leaves of the partition's tree.
+func (c *Checkpoint) Messages() uint64 { return c.messages.Size() }
+
+// MessageRoot returns the root of the tree whose leaves are the folded messages ([merkle.Message]).
+func (c *Checkpoint) MessageRoot() merkle.Hash { return c.messages.Root() }
 
 // Producers returns how many producers' numbers the partition keeps.
 func (c *Checkpoint) Producers() int { return len(c.producers.byName) }
@@ -44,12 +51,15 @@ func (c *Checkpoint) Producers() int { return len(c.producers.byName) }
 // written.
 func (c *Checkpoint) SlotSequence(slot int) uint64 { return c.slots[slot].sequence }
 
-// SlotDigest returns the digest that a slot's encoding has according to the checkpoint, zero if it was never written.
-func (c *Checkpoint) SlotDigest(slot int) Digest { return c.slots[slot].digest }
+// SlotRoot returns the root that a slot's tree has according to the checkpoint, zero if it was never written.
+func (c *Checkpoint) SlotRoot(slot int) merkle.Hash { return c.slots[slot].root }
 
-const checkpointParts = 15
+const (
+	checkpointParts = 12
+	totalsParts     = 5
+)
 
-// append appends the checkpoint: its fields in their order, the slots as [[slot, sequence, digest], …].
+// append appends [version, stream, created, partition, sequence, attempt, flushes, last, leaf, peaks, totals, [[slot, sequence, root], …]].
 func (c *Checkpoint) append(b []byte) []byte {
 	b = wire.AppendArray(b, checkpointParts)
 	b = wire.AppendUint(b, codecVersion)
@@ -57,14 +67,12 @@ func (c *Checkpoint) append(b []byte) []byte {
 	b = wire.AppendUint(b, uint64(c.Created))
 	b = wire.AppendUint(b, uint64(c.Partition))
 	b = wire.AppendUint(b, c.Sequence)
-	b = wire.AppendUint(b, uint64(c.Clock))
 	b = wire.AppendString(b, c.Attempt)
-	b = wire.AppendUint(b, c.LastSequence)
-	b = wire.AppendBytes(b, c.LastDigest[:])
-	b = wire.AppendUint(b, c.Messages)
-	b = wire.AppendUint(b, c.Duplicates)
 	b = wire.AppendUint(b, c.Flushes)
-	b = c.Tally.append(b)
+	b = wire.AppendUint(b, c.LastSequence)
+	b = wire.AppendBytes(b, c.LastLeaf[:])
+	b = c.messages.AppendPeaks(b)
+	b = c.appendTotals(b)
 	n := 0
 	for i := range c.slots {
 		if c.slots[i].sequence > 0 {
@@ -75,10 +83,30 @@ func (c *Checkpoint) append(b []byte) []byte {
 	for i := range c.slots {
 		if s := &c.slots[i]; s.sequence > 0 {
 			b = wire.AppendUint(wire.AppendArray(b, 3), uint64(i))
-			b = wire.AppendBytes(wire.AppendUint(b, s.sequence), s.digest[:])
+			b = wire.AppendBytes(wire.AppendUint(b, s.sequence), s.root[:])
 		}
 	}
+	return b
+}
+
+// appendTotals appends [clock, messages, duplicates, tally, producers]: what follows from the stream and lies in no slot.
+func (c *Checkpoint) appendTotals(b []byte) []byte {
+	b = wire.AppendArray(b, totalsParts)
+	b = wire.AppendUint(b, uint64(c.Clock))
+	b = wire.AppendUint(b, c.Messages())
+	b = wire.AppendUint(b, c.Duplicates)
+	b = c.Tally.append(b)
 	return c.producers.append(b)
+}
+
+// readTotals reads what appendTotals has written, and returns the number of messages.
+func (c *Checkpoint) readTotals(r *wire.Reader) (messages uint64) {
+	if n := r.Array(); n != totalsParts {
+		r.Fail("totals of %d parts; there are %d", n, totalsParts)
+	}
+	c.Clock, messages, c.Duplicates = events.Time(r.UintMax(uint64(events.MaxTime))), r.Uint(), r.Uint()
+	c.Tally, c.producers = readTally(r), readProducers(r)
+	return messages
 }
 
 // DecodeCheckpoint reads the value of a checkpoint's key. The error is an ErrDamaged that names the key.
@@ -90,34 +118,29 @@ func DecodeCheckpoint(key string, value []byte) (*Checkpoint, error) {
 	readVersion(&r)
 	c := &Checkpoint{
 		Stream: strings.Clone(r.String()), Created: int64(r.UintMax(math.MaxInt64)), Partition: int(r.UintMax(events.Partitions - 1)),
-		Sequence: r.Uint(), Clock: events.Time(r.UintMax(uint64(events.MaxTime))), Attempt: strings.Clone(r.String()),
-		LastSequence: r.Uint(), LastDigest: readDigest(&r),
-		Messages: r.Uint(), Duplicates: r.Uint(), Flushes: r.Uint(), Tally: readTally(&r),
+		Sequence: r.Uint(), Attempt: strings.Clone(r.String()), Flushes: r.Uint(),
+		LastSequence: r.Uint(), LastLeaf: merkle.ReadHash(&r),
+	}
+	peaks := r // how many there are follows from the totals
+	r.Bytes()
+	c.messages = merkle.ReadPeaks(&peaks, c.readTotals(&r))
+	if peaks.Err() != nil {
+		return nil, damaged(key, "%v", peaks.Err())
 	}
 	last := -1
 	for range r.Array() {
 		parts, slot := r.Array(), int(r.UintMax(events.Slots-1))
-		s := stored{sequence: r.Uint(), digest: readDigest(&r)}
+		s := stored{sequence: r.Uint(), root: merkle.ReadHash(&r)}
 		if parts != 3 || slot <= last || s.sequence == 0 {
 			r.Fail("slot %d at sequence %d, of %d parts, behind slot %d", slot, s.sequence, parts, last)
 			break
 		}
 		c.slots[slot], last = s, slot
 	}
-	c.producers = readProducers(&r)
 	if err := r.Close(); err != nil {
 		return nil, damaged(key, "%v", err)
 	}
 	return c, nil
-}
-
-func readDigest(r *wire.Reader) (d Digest) {
-	s := r.Bytes()
-	if len(s) != len(d) {
-		r.Fail("a digest of %d bytes; it has %d", len(s), len(d))
-	}
-	copy(d[:], s)
-	return d
 }
 
 // CheckStream returns an ErrForeign if the checkpoint is not of partition p of the stream made at that time.

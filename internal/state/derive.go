@@ -60,9 +60,6 @@ func (p *Partition[E, C]) Derive(stored *Checkpoint) *Checkpoint {
 	c := p.Checkpoint
 	c.Attempt, c.Flushes, c.slots = stored.Attempt, stored.Flushes, stored.slots
 	c.Sequence = max(c.Sequence, stored.Sequence)
-	if p.last != nil {
-		c.LastDigest = DigestOf(p.last)
-	}
 	return &c
 }
 
@@ -84,8 +81,9 @@ func (c *Checkpoint) Differences(other *Checkpoint) []Difference {
 	d.add("sequence", c.Sequence, other.Sequence)
 	d.add("clock", c.Clock, other.Clock)
 	d.add("last folded message", c.LastSequence, other.LastSequence)
-	d.add("digest of the last folded message", fmt.Sprintf("%x", c.LastDigest), fmt.Sprintf("%x", other.LastDigest))
-	d.add("messages", c.Messages, other.Messages)
+	d.add("leaf of the last folded message", fmt.Sprintf("%x", c.LastLeaf), fmt.Sprintf("%x", other.LastLeaf))
+	d.add("messages", c.Messages(), other.Messages())
+	d.add("root of the messages", fmt.Sprintf("%x", c.MessageRoot()), fmt.Sprintf("%x", other.MessageRoot()))
 	d.add("duplicates", c.Duplicates, other.Duplicates)
 	d.list = append(d.list, c.Tally.Differences(&other.Tally)...)
 	names := slices.Collect(maps.Keys(c.producers.byName))
@@ -144,18 +142,6 @@ func (p *Policy) With(changes map[string]string) (Policy, error) {
 		m[name] = changes[name]
 	}
 	return ParsePolicy(m)
-}
-
-// SlotSequence returns the sequence that the value of a slot's key says it is folded through; the content is not looked at.
-func SlotSequence(value []byte) (uint64, error) {
-	r := wire.NewReader(string(value))
-	if n := r.Array(); n != slotParts {
-		r.Fail("a slot of %d parts; it has %d", n, slotParts)
-	}
-	readVersion(&r)
-	r.Uint()
-	sequence := r.Uint()
-	return sequence, r.Err()
 }
 
 // EncodeEmpty returns a slot of that stream which nothing has reached, as it would be encoded.

@@ -2,6 +2,7 @@ package state_test
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -38,6 +40,10 @@ func TestStoredStateIsDerivedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		leaves, ok := again.StateLeaves()
+		if !ok || len(leaves) != 1+events.Slots {
+			t.Fatalf("%d leaves, %v", len(leaves), ok)
+		}
 		derived := again.Derive(c)
 		if !bytes.Equal(derived.Encode(), value) || len(c.Differences(derived)) > 0 {
 			t.Fatalf("the checkpoint is derived otherwise than it is stored: %v", c.Differences(derived))
@@ -45,7 +51,7 @@ func TestStoredStateIsDerivedAgain(t *testing.T) {
 		for i := range events.Slots {
 			value := stored[jetstream.SlotKey(partition, i)]
 			if value == nil {
-				if again.EncodeSlot(i, 1) != nil {
+				if again.EncodeSlot(i, 1) != nil || leaves[1+i] != merkle.Leaf(nil) {
 					t.Fatalf("slot %d is derived and not stored", i)
 				}
 				continue
@@ -53,6 +59,14 @@ func TestStoredStateIsDerivedAgain(t *testing.T) {
 			sequence, err := state.SlotSequence(value)
 			if err != nil || sequence != c.SlotSequence(i) || !bytes.Equal(again.EncodeSlot(i, sequence), value) {
 				t.Fatalf("slot %d is derived otherwise than it is stored; its sequence is %d, %v", i, sequence, err)
+			}
+			parts, err := state.Holds.Leaves("s", value)
+			root := c.SlotRoot(i)
+			if err != nil || !bytes.HasSuffix(value, bytes.Join(parts, nil)) || leaves[1+i] != merkle.Leaf(root[:]) {
+				t.Fatalf("slot %d: its %d leaves are not the value, or its root is not in the state's tree; %v", i, len(parts), err)
+			}
+			if again.Slots()[i].Content.Len() != len(parts)-1 {
+				t.Fatalf("slot %d has %d holders and %d leaves", i, again.Slots()[i].Content.Len(), len(parts))
 			}
 		}
 	})
@@ -69,9 +83,8 @@ func TestDifferences(t *testing.T) {
 	}
 	e := events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: holders[0], Start: 1000, End: 2000, Weight: events.Weight{Lo: 1}}
 	one, two := fold("p", e), fold("q", e, e)
-	two.Messages = 9
 	want := []state.Difference{
-		{What: "messages", First: "2", Second: "9"},
+		{What: "root of the messages", First: fmt.Sprintf("%x", one.MessageRoot()), Second: fmt.Sprintf("%x", two.MessageRoot())},
 		{What: `numbers of producer "p"`, First: "epoch 1, folded through 1", Second: "none"},
 		{What: `numbers of producer "q"`, First: "none", Second: "epoch 1, folded through 2"},
 	}

@@ -93,7 +93,7 @@ func known(p *nodes, rejected map[string]jetstream.Rejection) result {
 			counts[reason.String()] = total.Refused(reason)
 		}
 	}
-	r.Counts = fmt.Sprint(p.Sequence, p.Clock, p.Messages, p.Duplicates, p.Producers(), counts)
+	r.Counts = fmt.Sprint(p.Sequence, p.Clock, p.Messages(), p.Duplicates, p.Producers(), counts)
 	return r
 }
 

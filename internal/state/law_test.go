@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -150,7 +151,7 @@ func finish(p *state.Partition[events.HoldEvent, *score.Holders], policy *state.
 		}
 	}
 	c := p.Checkpoint
-	r.Counts = fmt.Sprint(c.Sequence, c.Clock, c.LastSequence, c.Messages, c.Duplicates, c.Producers(), tallies(p))
+	r.Counts = fmt.Sprint(c.Sequence, c.Clock, c.LastSequence, c.Messages(), c.Duplicates, c.Producers(), tallies(p))
 	return r
 }
 
@@ -181,8 +182,21 @@ func TestCrashesChangeNothing(t *testing.T) {
 		created := time.Unix(1, 2)
 		straight := state.NewPartition(state.Holds, policy, created, partition)
 		rejected := map[string]jetstream.Rejection{}
-		fold(straight, list, rejected)
+		said := map[uint64]attest.Statement{} // by sequence of the last message
+		for _, msg := range list {
+			fold(straight, []state.Message{msg}, rejected)
+			said[msg.Sequence], _ = straight.Statement()
+		}
 		want := finish(straight, policy, rejected)
+		says := func(p *state.Partition[events.HoldEvent, *score.Holders], torn bool) {
+			s, ok := p.Statement()
+			if !ok && torn {
+				return
+			}
+			if diff := cmp.Diff(said[p.LastSequence], s); !ok || diff != "" {
+				t.Fatalf("it would be signed otherwise (-undisturbed +disturbed), %v:\n%s", ok, diff)
+			}
+		}
 
 		m := newMemory()
 		m.state.Created = created
@@ -203,6 +217,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			}
 			if attempt > 20 || len(rest) == 0 {
 				fold(p, rest, rejected)
+				says(p, false)
 				got := finish(p, policy, rejected)
 				if diff := cmp.Diff(want, got); diff != "" {
 					t.Fatalf("after %d lives (-undisturbed +disturbed):\n%s", attempt, diff)
@@ -215,6 +230,7 @@ func TestCrashesChangeNothing(t *testing.T) {
 			pending := map[string]jetstream.Rejection{}
 			fold(p, rest[:n], pending)
 			flush := p.Prepare(fmt.Sprint("attempt ", attempt))
+			says(p, true)
 			if rapid.IntRange(0, 4).Draw(t, "dies before it stores") == 0 {
 				continue
 			}
@@ -236,7 +252,7 @@ func TestStoredPartitionsAreReadAgain(t *testing.T) {
 		m := newMemory()
 		p := state.NewPartition(state.Holds, policy, m.state.Created, partition)
 		for _, msg := range drawStream(t) {
-			m.add(jetstream.Message{Sequence: msg.Sequence, Data: msg.Data})
+			m.add(jetstream.Message{Sequence: msg.Sequence, Time: msg.Time, Data: msg.Data})
 			p.Fold(msg, nil)
 		}
 		first := p.Prepare("first")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
@@ -80,7 +81,7 @@ func checkStream(ctx context.Context, c *Checkpoint, now jetstream.State, stream
 		return fmt.Errorf("%w: message %d of %s, the last that was folded, is gone", jetstream.ErrStreamChanged, c.LastSequence, log.Stream)
 	case err != nil:
 		return err
-	case DigestOf(m.Data) != c.LastDigest:
+	case merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data) != c.LastLeaf:
 		return fmt.Errorf("%w: message %d of %s is not the one that was folded", jetstream.ErrStreamChanged, c.LastSequence, log.Stream)
 	}
 	return nil
@@ -116,8 +117,9 @@ func (p *Partition[E, C]) loadSlots(ctx context.Context, bucket Bucket) error {
 			return fmt.Errorf("%s: %w: it was folded from another stream %s than the present one", key, ErrForeign, p.Stream)
 		case s.Sequence < listed.sequence:
 			return damaged(key, "it is folded through sequence %d, the checkpoint lists it through %d", s.Sequence, listed.sequence)
-		case s.Sequence == listed.sequence && DigestOf(value) != listed.digest:
-			return damaged(key, "it is not what the checkpoint lists: its digest differs")
+		}
+		if s.Sequence == listed.sequence && p.root(i, value) != listed.root {
+			return damaged(key, "it is not what the checkpoint lists: the root of its tree differs")
 		}
 		p.slots[i] = s
 		p.dirty[i] = s.Sequence > listed.sequence

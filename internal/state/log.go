@@ -23,6 +23,7 @@ type Log[E, C any] struct {
 	advance func(c C, clock events.Time, late *[]score.Late)
 	due     func(c C) events.Time
 	append  func(c C, b []byte) []byte
+	front   func(r *wire.Reader) // reads what append writes before the array of its holders or nodes
 	read    func(p *Policy, r *wire.Reader) C
 }
 
@@ -42,7 +43,14 @@ var Holds = &Log[events.HoldEvent, *score.Holders]{
 	advance: (*score.Holders).Advance,
 	due:     (*score.Holders).Due,
 	append:  (*score.Holders).Append,
-	read:    func(p *Policy, r *wire.Reader) *score.Holders { return score.DecodeHolders(&p.Score, r) },
+	front: func(r *wire.Reader) {
+		if n := r.Array(); n != 3 {
+			r.Fail("the content of a slot of %d parts; it has 3", n)
+		}
+		r.Skip() // until when holders were forgotten
+		r.Skip() // the histogram
+	},
+	read: func(p *Policy, r *wire.Reader) *score.Holders { return score.DecodeHolders(&p.Score, r) },
 }
 
 // PoH folds the log of Proof of History into what nodes did.
@@ -61,5 +69,6 @@ var PoH = &Log[events.PoHEvent, *poh.Nodes]{
 	advance: func(*poh.Nodes, events.Time, *[]score.Late) {},
 	due:     func(*poh.Nodes) events.Time { return events.Open },
 	append:  (*poh.Nodes).Append,
+	front:   func(*wire.Reader) {},
 	read:    func(p *Policy, r *wire.Reader) *poh.Nodes { return poh.DecodeNodes(p.PoH, r) },
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/score"
@@ -27,7 +28,6 @@ type Partition[E, C any] struct {
 	dirty [events.Slots]bool     // it differs from what is stored
 	moved bool                   // the checkpoint differs from what is stored
 
-	last   []byte // the data of the last folded message, if it was folded since loading
 	due    events.Time
 	events []E          // reused
 	late   []score.Late // reused
@@ -57,8 +57,9 @@ func (p *Partition[E, C]) Fold(m Message, refused []jetstream.Rejection) []jetst
 	p.moved = true
 	p.Clock = max(p.Clock, events.Time(m.Time.UnixMilli()))
 	refused = p.advance(refused)
-	p.Sequence, p.LastSequence, p.last = m.Sequence, m.Sequence, m.Data
-	p.Messages++
+	p.Sequence, p.LastSequence = m.Sequence, m.Sequence
+	p.LastLeaf = merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data)
+	p.messages.Append(p.LastLeaf)
 
 	origin, list, err := p.log.decode(m.Data, p.events[:0])
 	if err != nil {
@@ -203,18 +204,24 @@ func (p *Partition[E, C]) Prepare(attempt string) Flush {
 		s.Sequence = max(s.Sequence, p.Sequence) // it may be ahead: a torn batch has stored it
 		p.scratch = p.log.appendSlot(p.scratch[:0], s)
 		value := bytes.Clone(p.scratch)
-		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, digest: DigestOf(value)}
+		p.Checkpoint.slots[i] = stored{sequence: s.Sequence, root: p.root(i, value)}
 		f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.SlotKey(p.Partition, i), Value: value})
 		p.dirty[i] = false
-	}
-	if p.last != nil {
-		p.LastDigest, p.last = DigestOf(p.last), nil
 	}
 	p.Attempt = attempt
 	p.Flushes++
 	p.moved = false
 	f.Puts = append(f.Puts, jetstream.Put{Key: jetstream.CheckpointKey(p.Partition), Value: p.Checkpoint.append(nil)})
 	return f
+}
+
+// root returns the root of a slot that was just encoded.
+func (p *Partition[E, C]) root(slot int, value []byte) merkle.Hash {
+	root, err := p.log.Root(jetstream.SlotKey(p.Partition, slot), value)
+	if err != nil {
+		panic("state: a slot that was just encoded: " + err.Error())
+	}
+	return root
 }
 
 // Read returns how many events were in the messages that were folded since the partition was made or loaded: accepted, refused,

@@ -169,8 +169,8 @@ func TestMessagesThatAreFoldedArePassedOver(t *testing.T) {
 	m := state.Message{Sequence: 5, Time: start, Data: events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{at(0)})}
 	p.Fold(m, nil)
 	p.Fold(m, nil)
-	if total(p) != "1" || p.Messages != 1 {
-		t.Errorf("%s out of %d messages", total(p), p.Messages)
+	if total(p) != "1" || p.Messages() != 1 {
+		t.Errorf("%s out of %d messages", total(p), p.Messages())
 	}
 	p.PassTo(9)
 	p.PassTo(8)
@@ -199,7 +199,12 @@ func TestLoadRefuses(t *testing.T) {
 		{"a stream that begins right behind", func(m *memory) { m.state.FirstSequence = 3 }, nil},
 		{"a message that is gone", func(m *memory) { delete(m.messages, 2) }, jetstream.ErrStreamChanged},
 		{"a message that was changed", func(m *memory) {
-			m.messages[2] = jetstream.Message{Sequence: 2, Data: []byte("x")}
+			m.messages[2] = jetstream.Message{Sequence: 2, Time: start, Data: []byte("x")}
+		}, jetstream.ErrStreamChanged},
+		{"a message that was stored at another time", func(m *memory) {
+			msg := m.messages[2]
+			msg.Time = msg.Time.Add(1)
+			m.messages[2] = msg
 		}, jetstream.ErrStreamChanged},
 		{"no checkpoint, and the beginning is gone", func(m *memory) {
 			clear(m.values)
@@ -235,7 +240,7 @@ func TestLoadRefuses(t *testing.T) {
 			p := empty()
 			for range 2 {
 				data := events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{at(0), at(1)})
-				m.add(jetstream.Message{Sequence: p.Sequence + 1, Data: data})
+				m.add(jetstream.Message{Sequence: p.Sequence + 1, Time: start, Data: data})
 				feed(p, data)
 			}
 			f := p.Prepare("first")

@@ -113,6 +113,7 @@ func TestNotices(t *testing.T) {
 		key := "$KV.HOLDS_STATE.c." + strconv.Itoa(place.Partition)
 		return parts("KV_HOLDS_STATE", key, func(all []any) []any { change(all); return all })
 	}
+	totals := func(all []any) []any { return all[10].([]any) }
 	tests := map[string]struct {
 		fold  func(string, *Message) []*Message // what the state is folded from instead
 		after func(*world)                      // what is done to the state
@@ -133,7 +134,7 @@ func TestNotices(t *testing.T) {
 			i := strings.Index(string(b), "alice") + len("alice")
 			b[i+1]++ // in the sum
 			return b
-		}), want: "digest"},
+		}), want: "root"},
 		"a slot cut off": {after: edit("KV_HOLDS_STATE", slotKey, func(b []byte) []byte { return b[:len(b)/2] }), want: "slot"},
 		"a checkpoint that is behind": {after: edit("KV_HOLDS_STATE", "$KV.HOLDS_STATE.c."+strconv.Itoa(place.Partition), func(b []byte) []byte {
 			i := strings.Index(string(b), "HOLDS") + len("HOLDS") + 1 + binary.Size(uint64(0)) + 1
@@ -156,28 +157,30 @@ func TestNotices(t *testing.T) {
 			tally[1] = append(tally[1].([]any), tally[1].([]any)...)
 		}), want: "1 stands behind 1"},
 		"a negative number":     {after: slot(func(all []any) { alice(all)[4] = -1 }), want: "instead of a number"},
-		"a number of 65 bits":   {after: slot(func(all []any) { all[2] = []byte{1, 0, 0, 0, 0, 0, 0, 0, 0} }), want: "too large a number"},
+		"a number of 65 bits":   {after: slot(func(all []any) { all[1] = []byte{1, 0, 0, 0, 0, 0, 0, 0, 0} }), want: "too large a number"},
 		"an instant of 64 bits": {after: slot(func(all []any) { alice(all)[3] = uint64(1) << 63 }), want: "instead of at most"},
 		"a short sum in bytes":  {after: slot(func(all []any) { alice(all)[1] = []byte{7} }), want: "instead of an integer"},
 		"a holder forgotten":    {after: slot(func(all []any) { content(all)[0] = 1 }), want: "forgotten"},
 		"a window":              {after: slot(func(all []any) { alice(all)[6] = []any{1, 1} }), want: "window"},
 		"a long histogram":      {after: slot(func(all []any) { content(all)[1] = append(content(all)[1].([]any), make([]any, 82)...) }), want: "slot"},
-		"a slot ahead":          {after: slot(func(all []any) { all[2] = 99 }), want: "it is folded through 99, should be 3 to 4"},
-		"a slot behind":         {after: slot(func(all []any) { all[2] = 2 }), want: "it is folded through 2, should be 3 to 4"},
+		"a slot ahead":          {after: slot(func(all []any) { all[1] = 99 }), want: "it is folded through 99, should be 3 to 4"},
+		"a slot behind":         {after: slot(func(all []any) { all[1] = 2 }), want: "it is folded through 2, should be 3 to 4"},
 		"a slot listed that is nowhere": {after: checkpoint(func(all []any) {
-			all[13] = append([]any{[]any{0, 1, make([]byte, 16)}}, all[13].([]any)...)
+			all[11] = append([]any{[]any{0, 1, make([]byte, 32)}}, all[11].([]any)...)
 		}), want: "slot 0: the checkpoint lists it, and no event belongs there"},
 		"a slot listed out of range": {after: checkpoint(func(all []any) {
-			all[13] = append(all[13].([]any), []any{256, 1, make([]byte, 16)})
+			all[11] = append(all[11].([]any), []any{256, 1, make([]byte, 32)})
 		}), want: "256 instead of at most 255"},
-		"a slot listed twice": {after: checkpoint(func(all []any) { all[13] = append(all[13].([]any), all[13].([]any)[0]) }), want: "stands behind"},
+		"a slot listed twice": {after: checkpoint(func(all []any) { all[11] = append(all[11].([]any), all[11].([]any)[0]) }), want: "stands behind"},
 		"half of all numbers": {after: checkpoint(func(all []any) {
-			all[14] = []any{append(all[14].([]any)[0].([]any), 5, uint64(1)<<63)}
+			totals(all)[4] = []any{append(totals(all)[4].([]any)[0].([]any), 5, uint64(1)<<63)}
 		}), want: "[[5 9223372036854775808]], should be epoch 0 to 3 and []"},
 		"numbers that overlap": {after: checkpoint(func(all []any) {
-			all[14] = []any{append(all[14].([]any)[0].([]any), 4, 4)}
+			totals(all)[4] = []any{append(totals(all)[4].([]any)[0].([]any), 4, 4)}
 		}), want: "the numbers 4 to 4 behind 3"},
-		"a producer twice":             {after: checkpoint(func(all []any) { all[14] = append(all[14].([]any), all[14].([]any)[0]) }), want: "p stands behind p"},
+		"another last message":         {after: checkpoint(func(all []any) { all[8] = make([]byte, 32) }), want: "leaf of the last message"},
+		"another tree of messages":     {after: checkpoint(func(all []any) { all[9] = make([]byte, len(all[9].([]byte))) }), want: "roots of the messages"},
+		"a producer twice":             {after: checkpoint(func(all []any) { totals(all)[4] = append(totals(all)[4].([]any), totals(all)[4].([]any)[0]) }), want: "p stands behind p"},
 		"a message of the stream lost": {after: func(w *world) { w.all["HOLDS"] = w.all["HOLDS"][:3] }, want: "should be"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(tests)) {

@@ -56,9 +56,9 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			c.disagree("%s: it is in the bucket, and no event belongs there", slotName)
 			continue
 		}
-		if found := (listedSlot{s.sequence, digest(m.Data)}); listed != found { // they are stored together: one was overwritten
-			c.damage("%s: it is folded through %d with digest %x; the checkpoint lists it (%t) through %d with digest %x",
-				slotName, found.sequence, found.digest, isListed, listed.sequence, listed.digest)
+		if found := (listedSlot{s.sequence, slotRoot(p.log, m.Data)}); listed != found { // they are stored together: one was overwritten
+			c.damage("%s: it is folded through %d with the root %x; the checkpoint lists it (%t) through %d with the root %x",
+				slotName, found.sequence, found.root, isListed, listed.sequence, listed.root)
 		}
 		if s.sequence < want.touched || s.sequence > stream.Last {
 			c.disagree("%s: it is folded through %d, should be %d to %d", slotName, s.sequence, want.touched, stream.Last)
@@ -83,7 +83,10 @@ func (c *checker) compareCheckpoint(where string, p *partition, got *storedCheck
 	equal("partition", uint64(p.number), got.partition)
 	equal("clock", p.clock, got.clock)
 	equal("sequence of the last message", p.last, got.last)
-	equal("digest of the last message", fmt.Sprintf("%x", p.lastDigest), fmt.Sprintf("%x", got.lastDigest))
+	if len(p.leaves) > 0 {
+		equal("leaf of the last message", fmt.Sprintf("%x", p.leaves[len(p.leaves)-1]), fmt.Sprintf("%x", got.lastLeaf))
+	}
+	equal("roots of the messages", fmt.Sprintf("%x", peaks(p.leaves)), fmt.Sprintf("%x", got.peaks))
 	equal("messages", p.messages, got.messages)
 	equal("duplicates", p.duplicates, got.duplicates)
 	// An idle partition's checkpoint moves on with the stream, so it may lie behind the last message of its partition.

@@ -1,9 +1,6 @@
 package check
 
-import (
-	"crypto/sha256"
-	"fmt"
-)
+import "fmt"
 
 // partition is one partition of a log, folded naively.
 type partition struct {
@@ -14,9 +11,9 @@ type partition struct {
 
 	clock      int64  // the highest time of a message, in Unix milliseconds
 	last       uint64 // the sequence of the last message, 0 = none
-	lastDigest string
 	messages   uint64
-	events     uint64 // each time that they came
+	leaves     []string // the messages, as the leaves of the partition's tree
+	events     uint64   // each time that they came
 	duplicates uint64
 	refused    map[string]uint64   // before they reached a slot
 	producers  map[string]*numbers // by name
@@ -64,18 +61,12 @@ func newPartition(log log, number int, policy policy) *partition {
 	}
 }
 
-// digest identifies bytes: the first half of their SHA-256.
-func digest(b []byte) string {
-	sum := sha256.Sum256(b)
-	return string(sum[:len(sum)/2])
-}
-
 // message folds the next message.
 func (p *partition) message(m *Message) {
 	p.messages++
 	p.clock = max(p.clock, m.Time.UnixMilli())
 	p.expireWaiting()
-	p.last, p.lastDigest = m.Sequence, digest(m.Data)
+	p.last, p.leaves = m.Sequence, append(p.leaves, messageLeaf(m))
 	if id := m.header("Nats-Msg-Id"); id != "" {
 		p.singles[id]++
 	}

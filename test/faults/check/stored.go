@@ -18,7 +18,7 @@ import (
 // what stands where.
 
 // stateVersion is the version of the encoding that the page describes.
-const stateVersion uint64 = 2
+const stateVersion uint64 = 3
 
 // parts walks through an array. What does not fit panics with a wrongForm, which [decodeStored] turns into an error.
 type parts struct {
@@ -215,7 +215,7 @@ func (p *parts) tally() tally {
 func decodeSlot(log log, value []byte) (*storedSlot, error) {
 	s := &storedSlot{holders: map[string]*storedHolder{}, nodes: map[string]*storedNode{}}
 	return s, decodeStored(value, func(p *parts) {
-		s.version, s.created, s.sequence, s.tally = p.number(), time.Unix(0, p.instant()), p.number(), p.array().tally()
+		s.version, s.sequence, s.created, s.tally = p.number(), p.number(), time.Unix(0, p.instant()), p.array().tally()
 		if log.number == 2 {
 			rising(p, strings.Compare, func(p *parts) string {
 				n := p.array()
@@ -363,7 +363,7 @@ type storedCheckpoint struct {
 	created                      time.Time
 	clock                        int64
 	last                         uint64
-	lastDigest                   string
+	lastLeaf, peaks              string
 	messages, duplicates         uint64
 	flushes                      uint64
 	tally
@@ -374,28 +374,28 @@ type storedCheckpoint struct {
 // listedSlot is what a checkpoint says of a slot.
 type listedSlot struct {
 	sequence uint64
-	digest   string
+	root     string
 }
 
 func decodeCheckpoint(value []byte) (*storedCheckpoint, error) {
 	c := &storedCheckpoint{slots: map[int]listedSlot{}, producers: map[string]string{}}
 	return c, decodeStored(value, func(p *parts) {
 		c.version, c.stream, c.created, c.partition = p.number(), p.text(), time.Unix(0, p.instant()), p.number()
-		c.sequence, c.clock, c.attempt = p.number(), p.instant(), p.text()
-		c.last, c.lastDigest = p.number(), p.bytes()
-		c.messages, c.duplicates, c.flushes = p.number(), p.number(), p.number()
-		c.tally = p.array().tally()
+		c.sequence, c.attempt, c.flushes = p.number(), p.text(), p.number()
+		c.last, c.lastLeaf, c.peaks = p.number(), p.bytes(), p.bytes()
+		totals := p.array()
+		c.clock, c.messages, c.duplicates, c.tally = totals.instant(), totals.number(), totals.number(), totals.array().tally()
+		rising(totals, strings.Compare, func(p *parts) string {
+			of := p.array()
+			name := of.text()
+			c.producers[name] = of.numbers()
+			return name
+		})
 		rising(p, cmp.Compare[uint64], func(p *parts) uint64 {
 			s := p.array()
 			number := s.upTo(slots - 1)
 			c.slots[int(number)] = listedSlot{s.number(), s.bytes()}
 			return number
-		})
-		rising(p, strings.Compare, func(p *parts) string {
-			of := p.array()
-			name := of.text()
-			c.producers[name] = of.numbers()
-			return name
 		})
 	})
 }
