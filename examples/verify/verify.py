@@ -770,7 +770,7 @@ def run(arguments):
     score, rate, open_holds = member.at(at) or (None, None, None)
     answer = {
         "verdict": "verified", "holder_id": holder, "origin": statement.origin, "sequence": statement.sequence, "messages": statement.size,
-        "clock": seconds(statement.clock), "at": seconds(at), "known_since": seconds(member.through), "holds": member.holds,
+        "clock": seconds(statement.clock), "at": seconds(at), "known_since": seconds(member.through), "holds": None if score is None else member.holds,
         "score_exact": None if score is None else shortest(score, 12), "rate_exact": None if rate is None else shortest(rate, 9), "open_holds": open_holds,
         "witnesses": [{"name": name, "at": when} for name, when in cosigned], "events": events,
     }

@@ -94,10 +94,9 @@ func scorePolicy(recorded map[string]string) (*score.Policy, error) {
 	return &p, err
 }
 
-// memberID returns the id in a holder's bytes.
-func memberID(value string) (string, error) {
-	r := wire.NewReader(value)
+// memberID returns the id in a holder's bytes, "" if there is none.
+func memberID(value []byte) string {
+	r := wire.NewReader(string(value))
 	r.Array()
-	id := r.String()
-	return id, r.Err()
+	return r.String()
 }

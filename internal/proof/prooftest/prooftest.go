@@ -2,10 +2,10 @@
 package prooftest
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"math"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,16 +26,15 @@ var Partition = events.PlaceOf("alice").Partition
 
 // World is a partition, and who has signed it.
 type World struct {
-	t         testing.TB
-	Signer    *attest.Signer
-	Key       attest.Key
-	Cosigner  *attest.Cosigner
-	Witness   attest.WitnessKey
-	Policy    state.Policy
-	Folded    *state.Partition[events.HoldEvent, *score.Holders]
-	Messages  []state.Message
-	Signed    []byte // of the last call of Sign
-	Statement *attest.Statement
+	t        testing.TB
+	Signer   *attest.Signer
+	Key      attest.Key
+	Cosigner *attest.Cosigner
+	Witness  attest.WitnessKey
+	Policy   state.Policy
+	Folded   *state.Partition[events.HoldEvent, *score.Holders]
+	Messages []state.Message
+	Signed   []byte // the checkpoint that was signed last
 }
 
 // New returns a world in which nothing has happened, under the default policy as change has changed it.
@@ -83,18 +82,17 @@ func Envelope(o events.Origin, list ...events.HoldEvent) []byte {
 // Sign signs the partition as it is. What change changes of the statement is signed.
 func (w *World) Sign(change func(*attest.Statement)) {
 	w.t.Helper()
-	st := &attest.Statement{
-		Name: w.Signer.Name(), Stream: "HOLDS", Created: Created.UnixNano(), Partition: Partition,
-		Size: uint64(len(w.Messages)), Root: merkle.NewTree(w.leaves()).Root(), Sequence: w.Folded.Sequence, Clock: w.Folded.Clock,
-		State: merkle.NewTree(w.states()).Root(), Policy: w.Policy.Map(),
+	st, ok := w.Folded.Statement()
+	if !ok {
+		w.t.Fatal("there is nothing to be signed")
 	}
+	st.Name = w.Signer.Name()
 	if change != nil {
-		change(st)
+		change(&st)
 	}
 	var err error
-	w.Signed, err = w.Signer.Sign(st)
+	w.Signed, err = w.Signer.Sign(&st)
 	w.check(err)
-	w.Statement = st
 }
 
 // leaves are those of the tree of messages.
@@ -106,41 +104,6 @@ func (w *World) leaves() []merkle.Hash {
 	return list
 }
 
-// states are the leaves of the tree of states.
-func (w *World) states() []merkle.Hash {
-	list := make([]merkle.Hash, 1+events.Slots)
-	for i := range list {
-		list[i] = merkle.Leaf(nil)
-	}
-	list[0] = merkle.Leaf([]byte("totals"))
-	for i := range w.Folded.Slots() {
-		head, members := w.slot(i)
-		leaves := []merkle.Hash{merkle.Leaf(head)}
-		for _, m := range members {
-			leaves = append(leaves, merkle.Leaf([]byte(m)))
-		}
-		root := merkle.NewTree(leaves).Root()
-		list[1+i] = merkle.Leaf(root[:])
-	}
-	return list
-}
-
-// slot returns the leaves of a slot's tree.
-func (w *World) slot(i int) (head []byte, members []string) {
-	hs := w.Folded.Slots()[i].Content
-	content := hs.Append(nil)
-	r := wire.NewReader(string(content))
-	t := score.DecodeTable(&w.Policy.Score, &r)
-	w.check(r.Close())
-	for j := range t.Len() {
-		members = append(members, t.Encoding(j))
-	}
-	for j := t.Len() - 1; j >= 0; j-- {
-		content = bytes.TrimSuffix(content, []byte(members[j]))
-	}
-	return append([]byte("head"), content...), members
-}
-
 // File returns the file that proves a holder's state at the checkpoint that was signed last, with its events or without.
 func (w *World) File(holder string, withEvents bool) *proof.File {
 	w.t.Helper()
@@ -148,8 +111,11 @@ func (w *World) File(holder string, withEvents bool) *proof.File {
 	if place.Partition != Partition || w.Folded.Slots()[place.Slot] == nil {
 		w.t.Fatalf("%q is of another partition, or its slot is empty", holder)
 	}
-	p := proof.Parts{Checkpoint: w.Signed, Holder: holder, State: w.states()}
-	p.Head, p.Members = w.slot(place.Slot)
+	p := proof.Parts{Checkpoint: w.Signed, Holder: holder}
+	p.State, _ = w.Folded.StateLeaves()
+	var err error
+	p.Slot, err = state.Holds.Leaves("slot", w.Folded.EncodeSlot(place.Slot, w.Folded.Sequence))
+	w.check(err)
 	if withEvents {
 		p.Messages = w.leaves()
 		for i, m := range w.Messages {
@@ -171,6 +137,15 @@ func (w *World) File(holder string, withEvents bool) *proof.File {
 	f, err := proof.Assemble(p)
 	w.check(err)
 	return f
+}
+
+// Like returns an id of the partition that is folded, which begins so.
+func Like(prefix string) string {
+	for i := 0; ; i++ {
+		if id := fmt.Sprint(prefix, i); events.PlaceOf(id).Partition == Partition {
+			return id
+		}
+	}
 }
 
 // Neighbours returns ids that lie in the slot of a holder, so many.
@@ -229,6 +204,32 @@ func Busy(t testing.TB, change func(*state.Policy)) *World {
 	w.Say(120*time.Second, Envelope(events.Origin{Producer: "p", Epoch: 1, First: 3}, hold(far[2], "", 8, -1, "4"), hold(near[4], "x", 8, -1, "4"), hold("alice", "", 70, 90, "1.5")))
 	w.Say(121*time.Second, fmt.Appendf(nil, `{"token_id":"iron","holder_id":%q,"start":1767225600,"weight":1}`, far[3]))
 	return w
+}
+
+// OtherForms returns a file of alice's with events, by what was done to its bytes: all of them are to be refused.
+func OtherForms(text string) map[string]string {
+	return map[string]string{
+		"nothing":               "",
+		"null":                  "null",
+		"a list":                "[" + text + "]",
+		"cut":                   text[:len(text)-3],
+		"more":                  text + "{}",
+		"no JSON":               "x" + text,
+		"another format":        strings.Replace(text, "holdfast-proof/1", "holdfast-proof/2", 1),
+		"an unknown field":      strings.Replace(text, `"holder":`, `"note": 1, "holder":`, 1),
+		"a field twice":         strings.Replace(text, `"holder":`, `"holder": "bob", "holder":`, 1),
+		"a field in upper case": strings.Replace(text, `"holder":`, `"Holder":`, 1),
+		"a field left out":      strings.Replace(text, `"holder": "alice",`, ``, 1),
+		"an escape":             strings.Replace(text, `"alice"`, `"al\u0069ce"`, 1),
+		"a number as a text":    strings.Replace(text, `"index": `, `"index": "1", "x": `, 1),
+		"a number with a point": strings.Replace(text, `"slot": `, `"slot": 0e0, "x": `, 1),
+		"a text as a number":    strings.Replace(text, `"sequence": "2"`, `"sequence": 2`, 1),
+		"zeros in front":        strings.Replace(text, `"sequence": "2"`, `"sequence": "02"`, 1),
+		"bits behind base64":    strings.Replace(text, `="`, `= "`, 1),
+		"no padding":            strings.Replace(text, `="`, `"`, 1),
+		"not UTF-8":             strings.Replace(text, `"alice"`, "\"alice\xff\"", 1),
+		"no path":               strings.Replace(text, `"slot_path": [`, `"slot_path": null, "x": [`, 1),
+	}
 }
 
 // openMsgpack returns an event in the open form, in MessagePack.
