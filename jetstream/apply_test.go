@@ -16,7 +16,7 @@ import (
 )
 
 var everything = []jetstream.Change{
-	{Created: "stream HOLDS"}, {Created: "stream POH"}, {Created: "stream REJECTED"},
+	{Created: "stream HOLDS"}, {Created: "stream POH"}, {Created: "stream REJECTED"}, {Created: "stream CHECKPOINTS"},
 	{Created: "bucket HOLDS_STATE"}, {Created: "bucket POH_STATE"},
 	{Created: "bucket PRODUCERS"}, {Created: "bucket WORKERS"}, {Created: "bucket RETRIES"},
 }

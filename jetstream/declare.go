@@ -56,7 +56,7 @@ func (d Declaration) objects() []object {
 	for _, log := range Logs() {
 		all = append(all, object{"stream " + log.Stream, logConfig(log), d.Policy})
 	}
-	all = append(all, object{"stream " + Rejected, rejectedConfig(), nil})
+	all = append(all, object{"stream " + Rejected, rejectedConfig(), nil}, object{"stream " + Checkpoints, checkpointsConfig(), nil})
 	for _, log := range Logs() {
 		all = append(all, object{"bucket " + log.Bucket, stateConfig(log.Bucket), nil})
 	}

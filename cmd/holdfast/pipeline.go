@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/ingest"
@@ -26,7 +27,9 @@ type pipelineOptions struct {
 	allowHosts             []string
 	syncInterval           time.Duration
 	producers              ingest.ProducerFlags
-	policy                 *state.Policy // nil: what is recorded, or the standard
+	policy                 *state.Policy  // nil: what is recorded, or the standard
+	signer                 *attest.Signer // nil: nothing is signed
+	signEvery              time.Duration
 	metricsTop             int
 	logger                 *slog.Logger
 	serving                func(addresses) // called once all of it serves
@@ -98,7 +101,7 @@ func (p *pipeline) run(ctx context.Context) error {
 		return err
 	}
 	aggregator, err := aggregate.New(aggregate.Options{
-		Conn: connections[0], Policy: p.policy, Registry: registry, Health: p.health, Logger: p.logger,
+		Conn: connections[0], Policy: p.policy, Signer: p.signer, SignEvery: p.signEvery, Registry: registry, Health: p.health, Logger: p.logger,
 	})
 	if err != nil {
 		return err

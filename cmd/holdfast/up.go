@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -27,12 +28,22 @@ type up struct {
 	listenFlags
 	ingest.ProducerFlags
 	aggregate.PolicyFlags
+	aggregate.SignFlags
+}
+
+// Validate is called when the flags are parsed.
+func (u *up) Validate() error {
+	return errors.Join(u.ProducerFlags.Validate(), u.PolicyFlags.Validate(), u.SignFlags.Validate())
 }
 
 func (u *up) run(ctx context.Context, s *session) error {
+	signer, err := u.Signer()
+	if err != nil {
+		return err
+	}
 	return runPipeline(ctx, pipelineOptions{
 		store: u.Store, nats: u.NATSListen, ingest: u.IngestListen, exporter: u.ExporterListen, grpc: u.GRPCListen, allowHosts: u.AllowHost,
-		syncInterval: u.SyncInterval, producers: u.ProducerFlags, policy: u.Policy(), metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
+		syncInterval: u.SyncInterval, producers: u.ProducerFlags, policy: u.Policy(), signer: signer, signEvery: u.SignEvery, metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
 		serving: func(a addresses) {
 			fmt.Fprintln(s.stdout, "Holdfast serves:")
 			a.print(s)

@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
@@ -55,6 +56,10 @@ type Options struct {
 	// Tracer makes a span of each batch that is stored, linked to those of its messages that belong to a recorded trace; nil means
 	// that nothing is traced.
 	Tracer trace.Tracer
+	// Signer signs checkpoints of the partitions, each at most once in SignEvery (0 means 1 min) and when it is let go;
+	// nil means that nothing is signed. All aggregators of a deployment have the same key.
+	Signer    *attest.Signer
+	SignEvery time.Duration
 	// Registry takes the service's metrics. Required.
 	Registry prometheus.Registerer
 	// Health learns of Checks. Required.
@@ -74,6 +79,7 @@ type Service struct {
 	Options
 	client  *jetstream.Client
 	metrics *metrics
+	signer  *signer
 	ready   chan struct{}
 
 	attempts   atomic.Uint64 // to store; with the worker's ID, each has a name of its own
@@ -91,8 +97,11 @@ func New(o Options) (*Service, error) {
 	if o.Replicas < 0 || o.Replicas > 5 {
 		return nil, fmt.Errorf("aggregate: %d replicas; it is 1 to 5, or 0", o.Replicas)
 	}
-	if o.MaxStaleness < 0 || o.DrainTimeout < 0 || o.MaxUnstored < 0 {
-		return nil, fmt.Errorf("aggregate: a staleness of %s, a drain of %s, %d bytes unstored; none is negative", o.MaxStaleness, o.DrainTimeout, o.MaxUnstored)
+	if o.MaxStaleness < 0 || o.DrainTimeout < 0 || o.MaxUnstored < 0 || o.SignEvery < 0 {
+		return nil, fmt.Errorf("aggregate: a staleness of %s, a drain of %s, %d bytes unstored, signing every %s; none is negative", o.MaxStaleness, o.DrainTimeout, o.MaxUnstored, o.SignEvery)
+	}
+	if o.SignEvery == 0 {
+		o.SignEvery = time.Minute
 	}
 	if o.MaxStaleness == 0 {
 		o.MaxStaleness = time.Second
@@ -119,8 +128,12 @@ func New(o Options) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("aggregate: %w", err)
 	}
+	signer, err := newSigner(o.Signer, o.SignEvery)
+	if err != nil {
+		return nil, fmt.Errorf("aggregate: %w", err)
+	}
 	return &Service{
-		Options: o, client: client, metrics: m,
+		Options: o, client: client, metrics: m, signer: signer,
 		ready: make(chan struct{}), serving: map[string]error{},
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 )
@@ -40,6 +41,8 @@ const (
 // definite outcome: its rejections, since no checkpoint may pass an event that was refused and is not recorded; the
 // changed slots with the checkpoint, as one commit that expects the checkpoint's last revision; and, if that is
 // a conflict, a look at whose checkpoint it lost against, since it may be its own from an earlier attempt.
+//
+// Between batches, what is stored may be signed (sign.go).
 type machine[E, C any] struct {
 	limits
 	partition *state.Partition[E, C]
@@ -47,10 +50,12 @@ type machine[E, C any] struct {
 	attempts  func() string // a new name for an attempt to store
 	pause     func() *backoff
 	metrics   *partitionMetrics
+	signing   *signing // nil = nothing is signed
 
 	until    time.Time // the lease is held before this instant
 	stopBy   time.Time // the zero time until the worker is to stop, then the end of the time to do it in
 	running  bool      // an operation is under way
+	saying   bool      // and it is a publication
 	batch    *batch    // what is being stored; nil = nothing
 	refused  []jetstream.Rejection
 	bytes    int           // of the messages that are folded and not in a batch
@@ -72,8 +77,9 @@ type machine[E, C any] struct {
 type batch struct {
 	flush   state.Flush
 	refused []jetstream.Rejection
-	bytes   int       // of the messages that it covers
-	due     time.Time // when it was due
+	says    *attest.Statement // to be published when it is stored; nil = nothing
+	bytes   int               // of the messages that it covers
+	due     time.Time         // when it was due
 	stage   stage
 	retryAt time.Time // not before this
 	wait    *backoff
@@ -93,6 +99,7 @@ type operation struct {
 	reject  []jetstream.Rejection // to be stored
 	commit  *commit               // to be stored
 	confirm string                // the key whose entry is to be read
+	publish *publication          // to be signed and stored in the stream of checkpoints
 	ask     *uint64               // the sequence behind which the partition's next message is looked for
 }
 
@@ -105,7 +112,8 @@ type commit struct {
 // outcome is what an operation came to; besides err, only what belongs to the operation is set.
 type outcome struct {
 	err      error
-	revision uint64          // of the commit's last put
+	revision uint64          // of the commit's last put, or of what was published
+	signed   signed          // what a publication lost against
 	entry    jetstream.Entry // that was read
 	through  uint64          // up to where the partition has no message
 }
@@ -120,11 +128,13 @@ type step struct {
 	wake  time.Time  // ask for the next step at this time at the latest; the zero time = when something happens
 }
 
-func newMachine[E, C any](p *state.Partition[E, C], revision uint64, l limits, attempts func() string, pause func() *backoff, m *partitionMetrics, now time.Time) *machine[E, C] {
-	return &machine[E, C]{
-		limits: l, partition: p, revision: revision, attempts: attempts, pause: pause, metrics: m,
+func newMachine[E, C any](p *state.Partition[E, C], revision uint64, l limits, attempts func() string, pause func() *backoff, pm *partitionMetrics, s *signing, now time.Time) *machine[E, C] {
+	m := &machine[E, C]{
+		limits: l, partition: p, revision: revision, attempts: attempts, pause: pause, metrics: pm, signing: s,
 		interval: l.staleness / shareOfStaleness, askAt: now.Add(l.idle), through: p.Sequence,
 	}
+	m.checkSigned()
+	return m
 }
 
 // message folds the next message of the partition.
@@ -140,6 +150,7 @@ func (m *machine[E, C]) message(now time.Time, msg jetstream.Message) {
 	m.latest = now
 	before := len(m.refused)
 	m.refused = m.partition.Fold(state.Message{Sequence: msg.Sequence, Time: msg.Time, Data: msg.Data}, m.refused)
+	m.checkSigned()
 	m.bytes += len(msg.Data)
 	m.metrics.messages.Inc()
 	m.metrics.bytes.Add(float64(len(msg.Data)))
@@ -166,11 +177,7 @@ func (m *machine[E, C]) next(now, until time.Time, turn bool) step {
 		case s.begin == nil && !m.held(now):
 			m.end(errLease)
 		default:
-			for _, end := range []time.Time{m.stopBy, m.until} { // whichever comes first is the end
-				if !end.IsZero() && (s.wake.IsZero() || end.Before(s.wake)) {
-					s.wake = end
-				}
-			}
+			s.wake = earliest(s.wake, m.stopBy, m.until) // whichever comes first is the end
 		}
 	}
 	if m.ended {
@@ -179,6 +186,16 @@ func (m *machine[E, C]) next(now, until time.Time, turn bool) step {
 	s.read = !m.stopping() && len(m.refused) < maxRefused && !m.full()
 	m.running = m.running || s.begin != nil
 	return s
+}
+
+// earliest returns the first of some times, those that are zero not counted.
+func earliest(times ...time.Time) (first time.Time) {
+	for _, t := range times {
+		if !t.IsZero() && (first.IsZero() || t.Before(first)) {
+			first = t
+		}
+	}
+	return first
 }
 
 var (
@@ -198,16 +215,22 @@ func (m *machine[E, C]) decide(now time.Time, turn bool) step {
 			return step{wake: m.batch.retryAt} // others may store meanwhile
 		}
 		return m.store(now, turn)
+	}
+	if say := m.publish(now); say != nil {
+		m.saying = true
+		return step{begin: say}
+	}
+	switch {
 	case m.partition.Moved():
 		if due := m.due(now); now.Before(due) {
-			return step{wake: due}
+			return step{wake: earliest(due, m.publishAt())}
 		}
 		return m.store(now, turn)
 	case m.stopping():
 		m.end(nil)
 		return step{}
 	case now.Before(m.askAt):
-		return step{wake: m.askAt}
+		return step{wake: earliest(m.askAt, m.publishAt())}
 	}
 	m.askAt = now.Add(m.idle)
 	after := m.partition.Sequence
@@ -271,6 +294,7 @@ func (m *machine[E, C]) prepare(now time.Time) {
 	if len(m.refused) == 0 {
 		m.batch.stage = committing
 	}
+	m.batch.says = m.attest(now)
 	m.refused, m.bytes = nil, 0
 	m.metrics.prepared(m.batch.flush, now.Sub(m.since))
 }
@@ -281,7 +305,12 @@ func (b *batch) guard() string { return b.flush.Puts[len(b.flush.Puts)-1].Key }
 // done takes note of what the operation under way came to.
 func (m *machine[E, C]) done(now time.Time, o outcome) {
 	m.running = false
-	if m.batch == nil {
+	switch {
+	case m.saying:
+		m.saying = false
+		m.published(now, o)
+		return
+	case m.batch == nil:
 		m.asked(now, o)
 		return
 	}
@@ -371,6 +400,9 @@ func (m *machine[E, C]) retry(now time.Time, err error) {
 // stored takes note that the batch is stored.
 func (m *machine[E, C]) stored(now time.Time, revision uint64) {
 	took := now.Sub(m.batch.due)
+	if m.batch.says != nil {
+		m.signing.ready = m.batch.says
+	}
 	m.revision, m.through, m.batch, m.behind = revision, m.batch.flush.Sequence, nil, nil
 	m.proofs++
 	m.rested = now.Add(took)

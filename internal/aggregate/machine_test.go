@@ -36,7 +36,7 @@ func newAlone(t *testing.T, l limits) *alone {
 	}})}
 	a.machine = newMachine(state.NewPartition(state.Holds, &policy, time.Unix(1, 2), simPartition), 0, l,
 		func() string { attempts++; return strconv.Itoa(attempts) },
-		func() *backoff { return &backoff{firstPause, func(time.Duration) time.Duration { return 0 }} }, m.partition("HOLDS", simPartition), now)
+		func() *backoff { return &backoff{firstPause, func(time.Duration) time.Duration { return 0 }} }, m.partition("HOLDS", simPartition), nil, now)
 	return a
 }
 

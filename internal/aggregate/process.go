@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ type Flags struct {
 	MaxStaleness time.Duration `help:"How long what is folded may go unstored while more keeps arriving." default:"1s"`
 	Listen       string        `help:"Address for /healthz, /readyz and /metrics of this process; empty = none." placeholder:"HOST:PORT"`
 	PolicyFlags
+	SignFlags
 	service.HostFlags
 	service.OTLPFlags
 	service.TraceFlags
@@ -31,11 +33,15 @@ func (f Flags) Validate() error {
 	if f.MaxStaleness <= 0 {
 		return fmt.Errorf("--max-staleness=%s: it is more than 0", f.MaxStaleness)
 	}
-	return f.PolicyFlags.Validate()
+	return errors.Join(f.PolicyFlags.Validate(), f.SignFlags.Validate())
 }
 
 // Main runs an aggregator with its own connection, health and metrics until ctx is done.
 func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Logger) error {
+	signer, err := f.Signer()
+	if err != nil {
+		return err
+	}
 	own := log.With("component", "aggregator") // the service adds that itself
 	health := service.NewHealth(Checks...)
 	registry := service.NewRegistry(func() *service.Health { return health })
@@ -74,7 +80,7 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 		}
 		defer nc.Close()
 		s, err := New(Options{
-			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness, Tracer: tracer,
+			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness, Signer: signer, SignEvery: f.SignEvery, Tracer: tracer,
 			Registry: registry, Health: health, Logger: log,
 		})
 		if err != nil {

@@ -18,6 +18,7 @@ import (
 	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -73,7 +74,7 @@ var simFaults = []string{
 	"commit stored", "commit in conflict", "commit not stored", "commit lost", "commit stored unacknowledged", "commit stored after it was given up",
 	"commit stored twice", "commit torn", "own commit recognised", "rejections stored in part", "rejections unknown",
 	"read from a lagging replica", "read from a deposed leader", "read failed", "owner died", "owner paused", "answer came to a paused owner", "owners overlapped", "handed over", "partition passed on idle",
-	"reading waited for storing",
+	"reading waited for storing", "signed", "signed unacknowledged", "not signed", "signing in conflict",
 }
 
 type simCounts map[string]int
@@ -127,6 +128,8 @@ type world struct {
 	revision uint64
 	values   map[string][]jetstream.Entry // of each key all there ever was, the last one valid
 	rejected map[string]jetstream.Rejection
+	signed   []attest.Statement          // published, in their order
+	says     map[uint64]attest.Statement // by number of messages: what there is to be said
 	owners   []*owner
 	attempts int
 }
@@ -158,7 +161,7 @@ func newWorld(seed uint64) *world {
 	policy.Score.MaxHolds, policy.MaxProducers = 4, 3
 	w := &world{
 		rand: rand.New(rand.NewPCG(seed, 1)), now: time.Unix(1_700_000_000, 0), counts: simCounts{}, policy: &policy,
-		created: time.Unix(1, 2), values: map[string][]jetstream.Entry{}, rejected: map[string]jetstream.Rejection{}, metrics: simMetrics,
+		created: time.Unix(1, 2), values: map[string][]jetstream.Entry{}, rejected: map[string]jetstream.Rejection{}, says: map[uint64]attest.Statement{}, metrics: simMetrics,
 	}
 	w.draw()
 	return w
@@ -288,7 +291,8 @@ func (w *world) run() error {
 
 // settled tells whether the last owner has folded and stored everything.
 func (w *world) settled(o *owner) bool {
-	return o.loaded && o.read == len(w.messages) && o.machine.batch == nil && !o.machine.partition.Moved() && !o.machine.running
+	return o.loaded && o.read == len(w.messages) && o.machine.batch == nil && !o.machine.partition.Moved() && !o.machine.running &&
+		o.machine.signing.last.size == uint64(len(w.messages))
 }
 
 // publish makes the messages visible, one after the other.
@@ -373,7 +377,7 @@ func (o *owner) load() {
 	}
 	o.loaded, o.turn = true, false
 	o.machine = newMachine(p, revision, limits{staleness: time.Second, drain: 2 * time.Second, idle: 10 * time.Second, unstored: simUnstored}, w.attempt,
-		func() *backoff { return &backoff{firstPause, w.delay} }, w.metrics, w.now)
+		func() *backoff { return &backoff{firstPause, w.delay} }, w.metrics, &signing{every: 3 * time.Second, last: w.lastSigned(), wait: &backoff{firstPause, w.delay}}, w.now)
 	o.read, _ = slices.BinarySearchFunc(w.messages, p.Sequence+1, func(m jetstream.Message, s uint64) int { return cmp.Compare(m.Sequence, s) })
 	o.poke()
 }
@@ -401,7 +405,7 @@ func (o *owner) poke() {
 			o.ended(s.err)
 			return
 		case s.begin != nil:
-			if s.begin.ask == nil && !w.now.Before(o.until) {
+			if s.begin.ask == nil && s.begin.publish == nil && !w.now.Before(o.until) {
 				w.violated("an owner stores without the lease")
 			}
 			o.begin(s.begin)
@@ -491,6 +495,8 @@ func (o *owner) begin(op *operation) {
 		w.arrive(effect, func() { deliver(outcome{err: w.storeRejections(op.reject)}) })
 	case op.commit != nil:
 		o.beginCommit(op.commit, effect, deliver)
+	case op.publish != nil:
+		w.arrive(effect, func() { deliver(w.publishSigned(op.publish)) })
 	case op.ask != nil:
 		w.arrive(effect, func() { deliver(w.emptyThrough(*op.ask)) })
 	default:
@@ -589,6 +595,38 @@ func (w *world) storeRejections(list []jetstream.Rejection) error {
 	return err
 }
 
+// lastSigned is what is known of the newest signed checkpoint.
+func (w *world) lastSigned() signed {
+	n := len(w.signed)
+	if n == 0 {
+		return signed{}
+	}
+	return signed{uint64(n), w.signed[n-1].Size, w.signed[n-1].Root}
+}
+
+// publishSigned is what the broker and the worker's I/O do with a publication.
+func (w *world) publishSigned(p *publication) outcome {
+	if w.fault(10, "not signed") {
+		return outcome{err: jetstream.ErrUnknownOutcome}
+	}
+	last := w.lastSigned()
+	switch {
+	case last.revision != p.after && last.size == p.statement.Size && last.root == p.statement.Root:
+		return outcome{revision: last.revision}
+	case last.revision != p.after:
+		w.counts["signing in conflict"]++
+		return outcome{err: jetstream.ErrConflict, signed: last}
+	case p.statement.Size <= last.size:
+		w.violated("%d messages were signed behind %d", p.statement.Size, last.size)
+	}
+	w.counts["signed"]++
+	w.signed = append(w.signed, *p.statement)
+	if w.fault(20, "signed unacknowledged") {
+		return outcome{err: jetstream.ErrUnknownOutcome}
+	}
+	return outcome{revision: uint64(len(w.signed))}
+}
+
 func (w *world) emptyThrough(after uint64) outcome {
 	end := uint64(1000)
 	for _, m := range w.messages {
@@ -617,6 +655,15 @@ func (w *world) compare() error {
 	for _, m := range w.messages {
 		for _, r := range straight.Fold(state.Message{Sequence: m.Sequence, Time: m.Time, Data: m.Data}, nil) {
 			rejected[r.Subject()] = r
+		}
+		s, _ := straight.Statement()
+		w.says[s.Size] = s
+	}
+	for _, s := range w.signed {
+		want := w.says[s.Size]
+		want.Sequence = max(want.Sequence, s.Sequence) // as far as the partition was known to be empty
+		if diff := gocmp.Diff(want, s); diff != "" {
+			return fmt.Errorf("what was signed is not what the stream comes to (-folded +signed):\n%s", diff)
 		}
 	}
 	if diff := gocmp.Diff(contents(straight), contents(p)); diff != "" {

@@ -23,6 +23,9 @@ type broker interface {
 	ReadPartition(ctx context.Context, log jetstream.Log, partition int, from uint64) (*jetstream.Reader, error)
 	// EmptyThrough returns up to which sequence a partition has nothing behind one; see jetstream.Client.
 	EmptyThrough(ctx context.Context, log jetstream.Log, partition int, after uint64) (uint64, error)
+	// LastCheckpoint and PublishCheckpoint read and write the signed checkpoints of a partition; see jetstream.Client.
+	LastCheckpoint(ctx context.Context, log jetstream.Log, partition int) (jetstream.Message, error)
+	PublishCheckpoint(ctx context.Context, log jetstream.Log, partition int, signed []byte, last uint64) (uint64, error)
 	// Reject stores rejections, each once however often it is repeated.
 	Reject(ctx context.Context, rejections []jetstream.Rejection) error
 }
@@ -65,6 +68,7 @@ type worker[E, C any] struct {
 	confirm  time.Duration // for how long a partition must be found unfit
 	progress *progress
 	tracer   trace.Tracer // nil = nothing is traced
+	signer   *signer      // nil = nothing is signed
 	released func()       // says that the partition is another's to report on
 }
 
@@ -106,6 +110,7 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 		confirm:  confirmStop,
 		progress: s.progressOf(log.Log, number),
 		tracer:   s.Tracer,
+		signer:   s.signer,
 		released: func() { s.release(name); s.metrics.release(log.Stream, number); s.progressOf(log.Log, number).clear() },
 	}
 }
@@ -157,6 +162,7 @@ var remedies = []struct {
 	{jetstream.ErrStreamChanged, "put the stream %[1]s back as it was; or, to begin anew with what it has now, stop the aggregators, delete the bucket %[2]s, start them"},
 	{jetstream.ErrForeignRejection, "the stream REJECTED has what was refused of the old %[1]s: keep a copy of it if it is wanted, stop the aggregators, delete it, start them"},
 	{jetstream.ErrTrimmed, "restore the first messages of the stream %[1]s; or, to begin anew with what is left, stop the aggregators, delete the bucket %[2]s, start them"},
+	{errContradiction, "put the stream %[1]s back as it was when that was signed; whoever keeps the checkpoint sees that it was changed. A history that differs can be signed by a key of another name alone"},
 	{state.ErrDamaged, "stop the aggregators, delete the bucket %[2]s, start them: the stream %[1]s still has everything"},
 	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers that keep %[1]s and %[2]s to at least 1 MiB, and start the aggregators again"},
 }
@@ -181,6 +187,12 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	if err != nil {
 		return canceled(ctx, err)
 	}
+	var s *signing
+	if w.signer != nil {
+		if s, err = w.beginSigning(ctx, p.Created); err != nil {
+			return canceled(ctx, err)
+		}
+	}
 	w.report(nil)
 	w.logger.Debug("loaded", "sequence", p.Sequence, "clock", p.Clock.String())
 	reading, stop := context.WithCancel(ctx)
@@ -193,7 +205,7 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 		}
 	}()
 
-	m := newMachine(p, revision, w.limits, w.attempts, newBackoff, w.metrics, time.Now())
+	m := newMachine(p, revision, w.limits, w.attempts, newBackoff, w.metrics, s, time.Now())
 	err = w.drive(ctx, m, messages, ended, healthy)
 	if err != nil && ctx.Err() != nil {
 		w.logger.Warn("stopped before everything folded was stored; it will be folded again", "sequence", p.Sequence, "error", err)
@@ -311,6 +323,8 @@ func (w *worker[E, C]) do(ctx context.Context, o *operation) outcome {
 			return outcome{err: err}
 		}
 		return outcome{revision: revisions[len(revisions)-1]}
+	case o.publish != nil:
+		return w.publish(ctx, o.publish)
 	case o.ask != nil:
 		ctx, cancel := context.WithTimeout(ctx, askTimeout)
 		defer cancel()

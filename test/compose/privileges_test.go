@@ -13,7 +13,7 @@ import (
 )
 
 // streams are all streams that there are, those of the buckets included.
-var streams = []string{"HOLDS", "POH", "REJECTED", "KV_HOLDS_STATE", "KV_POH_STATE", "KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}
+var streams = []string{"HOLDS", "POH", "REJECTED", "CHECKPOINTS", "KV_HOLDS_STATE", "KV_POH_STATE", "KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}
 
 // changes are the subjects by which a stream is changed, emptied, deleted, copied or replaced.
 func changes(streams []string) []string {
@@ -49,35 +49,35 @@ var rights = []struct {
 	{"producer",
 		[]string{"hold.alice", "hold.p.7", "poh.n1", "poh.p.0"},
 		slices.Concat(changes(streams), reads(streams), []string{
-			"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x", "rejected.HOLDS.1.0",
+			"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x", "rejected.HOLDS.1.0", "checkpoint.HOLDS.3",
 			"$JS.API.STREAM.CREATE.HOLDS", "$JS.API.STREAM.INFO.HOLDS", "_INBOX_ingest.x", "_INBOX_aggregator.x",
 		})},
 	{"ingest",
 		[]string{"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "$KV.PRODUCERS.ingest-1", "$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.MSG.GET.KV_PRODUCERS"},
-		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "KV_HOLDS_STATE", "KV_POH_STATE", "KV_WORKERS", "KV_RETRIES"}), []string{
-			"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.c.0", "$KV.WORKERS.m.x", "$KV.RETRIES.x", "rejected.HOLDS.1.0",
+		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "CHECKPOINTS", "KV_HOLDS_STATE", "KV_POH_STATE", "KV_WORKERS", "KV_RETRIES"}), []string{
+			"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.c.0", "$KV.WORKERS.m.x", "$KV.RETRIES.x", "rejected.HOLDS.1.0", "checkpoint.HOLDS.3",
 			"$JS.API.STREAM.CREATE.HOLDS", "$JS.API.STREAM.INFO.KV_HOLDS_STATE", "_INBOX_aggregator.x",
 		})},
 	{"aggregator",
 		[]string{"$KV.HOLDS_STATE.c.0", "$KV.POH_STATE.s.1.2", "$KV.WORKERS.m.x", "rejected.HOLDS.1.0", "$JS.API.STREAM.INFO.KV_RETRIES", "$JS.API.STREAM.CREATE.HOLDS",
-			"$JS.API.STREAM.MSG.GET.REJECTED"}, // to see whether what stands in a rejection's place is that rejection
-		slices.Concat(changes(streams), except(reads([]string{"REJECTED", "KV_PRODUCERS", "KV_RETRIES"}), "$JS.API.STREAM.MSG.GET.REJECTED"), []string{
+			"checkpoint.HOLDS.3", "$JS.API.STREAM.MSG.GET.REJECTED", "$JS.API.STREAM.MSG.GET.CHECKPOINTS"}, // to see what stands in the place of what is to be stored
+		slices.Concat(changes(streams), except(except(reads([]string{"REJECTED", "CHECKPOINTS", "KV_PRODUCERS", "KV_RETRIES"}), "$JS.API.STREAM.MSG.GET.REJECTED"), "$JS.API.STREAM.MSG.GET.CHECKPOINTS"), []string{
 			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "$KV.PRODUCERS.ingest-1", "$KV.RETRIES.x",
 			"$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "_INBOX_exporter.x",
 		})},
 	{"exporter",
 		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.KV_HOLDS_STATE", "$JS.API.STREAM.MSG.GET.KV_WORKERS"},
-		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "KV_PRODUCERS", "KV_RETRIES"}), []string{
+		slices.Concat(changes(streams), reads([]string{"HOLDS", "POH", "REJECTED", "CHECKPOINTS", "KV_PRODUCERS", "KV_RETRIES"}), []string{
 			"$JS.API.CONSUMER.CREATE.KV_WORKERS", "$JS.API.CONSUMER.CREATE.KV_WORKERS.c", "$JS.API.CONSUMER.DURABLE.CREATE.KV_WORKERS.c",
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
-			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x", "_INBOX_operator.x",
+			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "checkpoint.HOLDS.3", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_aggregator.x", "_INBOX_operator.x",
 		})},
 	{"auditor",
-		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.HOLDS", "$JS.API.STREAM.MSG.GET.REJECTED", "$JS.API.CONSUMER.CREATE.POH.c"},
+		[]string{"$JS.API.STREAM.INFO.HOLDS", "$JS.API.STREAM.INFO.KV_POH_STATE", "$JS.API.STREAM.MSG.GET.HOLDS", "$JS.API.STREAM.MSG.GET.REJECTED", "$JS.API.STREAM.MSG.GET.CHECKPOINTS", "$JS.API.CONSUMER.CREATE.CHECKPOINTS.c", "$JS.API.CONSUMER.CREATE.POH.c"},
 		slices.Concat(changes(streams), reads([]string{"KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}), []string{
 			"$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "$JS.API.CONSUMER.DURABLE.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.KV_HOLDS_STATE.c",
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
-			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_operator.x",
+			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "checkpoint.HOLDS.3", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_operator.x",
 		})},
 }
 

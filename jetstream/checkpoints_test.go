@@ -1,0 +1,36 @@
+package jetstream_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/city-chain/holdfast/jetstream"
+)
+
+// A signed checkpoint stands behind the one that its writer knew, in its own partition, and stays.
+func TestCheckpoints(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	_, c := declared(t)
+	if _, err := c.LastCheckpoint(ctx, jetstream.Holds, 3); !errors.Is(err, jetstream.ErrSequenceNotFound) {
+		t.Fatalf("before the first: %v", err)
+	}
+	first, err := c.PublishCheckpoint(ctx, jetstream.Holds, 3, []byte("one"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PublishCheckpoint(ctx, jetstream.PoH, 3, []byte("another's"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.PublishCheckpoint(ctx, jetstream.Holds, 3, []byte("overtaken"), 0); !errors.Is(err, jetstream.ErrConflict) {
+		t.Fatalf("behind nothing: %v", err)
+	}
+	second, err := c.PublishCheckpoint(ctx, jetstream.Holds, 3, []byte("two"), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.LastCheckpoint(ctx, jetstream.Holds, 3)
+	if err != nil || string(m.Data) != "two" || m.Sequence != second || m.Subject != jetstream.CheckpointSubject(jetstream.Holds, 3) {
+		t.Fatalf("the last is %q, %d, %q, %v", m.Data, m.Sequence, m.Subject, err)
+	}
+}
