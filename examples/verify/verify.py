@@ -762,7 +762,7 @@ def run(arguments):
         if a.json:
             print(json.dumps({"verdict": "refused", "reason": str(e)}))
         else:
-            print(f"not verified: {e}")
+            print(f"not verified: {e}", file=sys.stderr)
         return 1
     except CannotTell as e:
         print(f"could not tell: {e}", file=sys.stderr)

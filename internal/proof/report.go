@@ -16,7 +16,7 @@ func (v *Verified) Proves() []string {
 	if v.Events == nil {
 		return list
 	}
-	list = append(list, fmt.Sprintf("Each of the %d events that the file has is in the log of %d messages that %s has signed, where the file says, as it was stored.", len(v.Events), st.Size, st.Name))
+	list = append(list, fmt.Sprintf("Every event that the file has (%d) is in the log that %s has signed (%d messages), where the file says, as it was stored.", len(v.Events), st.Name, st.Size))
 	if v.Follows {
 		list = append(list, fmt.Sprintf("Folded one after the other under the signed policy, these events alone come to exactly this state of %q.", v.Member.id))
 	}
