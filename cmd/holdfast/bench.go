@@ -33,6 +33,7 @@ type benchmark struct {
 	Store    string        `help:"Folder to keep that server's data in meanwhile (default: the system's for temporary files)." type:"existingdir" placeholder:"DIR"`
 	URL      string        `name:"nats" help:"Measure on these NATS servers, separated by commas, rather than on one of its own. It takes an account in which no pipeline lives, and leaves nothing behind." placeholder:"URL" group:"NATS:"`
 	service.NATSLogin
+	aggregate.SignFlags
 	jobFlags
 }
 
@@ -49,7 +50,7 @@ func (b *benchmark) Validate() error {
 	if b.Rate < 0 || b.Duration <= 0 {
 		return fmt.Errorf("--rate=%d --duration=%s: neither is negative, and the duration is not 0", b.Rate, b.Duration)
 	}
-	return errors.Join(b.NATSLogin.Validate(), b.jobFlags.Validate())
+	return errors.Join(b.NATSLogin.Validate(), b.SignFlags.Validate(), b.jobFlags.Validate())
 }
 
 // syncDefault is NATS's default for how long an acknowledged write may wait for its fsync.
@@ -71,6 +72,10 @@ func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err er
 			err = context.Cause(ctx) // whatever was under way just then
 		}
 	}()
+	signer, err := b.Signer()
+	if err != nil {
+		return err
+	}
 	flags := s.logFlags
 	if flags.LogLevel == "info" {
 		flags.LogLevel = "warn" // this command's output is for people
@@ -80,7 +85,7 @@ func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err er
 		Holders: b.Holders, Events: b.Events, Envelope: b.Envelope, Rounds: b.Rounds, Rate: b.Rate,
 		Aggregate: func(ctx context.Context, nc *nats.Conn) error {
 			a, err := aggregate.New(aggregate.Options{
-				Conn: nc, Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
+				Conn: nc, Signer: signer, SignEvery: b.SignEvery, Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
 			})
 			if err != nil {
 				return err

@@ -27,9 +27,12 @@ type commands struct {
 	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
+	Prove    proving    `cmd:"" help:"Write a file that proves a holder's score to whoever has the public key."`
+	Verify   verifying  `cmd:"" help:"Verify such a file, offline. Exit code: 0 verified, 1 not, 2 could not tell."`
 	Witness  witnessing `cmd:"" help:"Keep signed checkpoints elsewhere, and cosign those that agree with the messages. Exit code: 0 all did, 1 not."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
+	Key         keyCommands        `cmd:"" help:"Make or show the keys that sign checkpoints."`
 	Checkpoints checkpointCommands `cmd:"" help:"List signed checkpoints, or print one."`
 	Rejected    rejectedCommands   `cmd:"" help:"List, show or send again the events that were refused."`
 	service.LogFlags
@@ -57,8 +60,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"replay": c.Replay.run, "audit": c.Audit.run, "workers": c.Workers.run, "bench": c.Bench.run,
-		"witness": c.Witness.run, "checkpoints list": c.Checkpoints.List.run, "checkpoints show": c.Checkpoints.Show.run,
+		"replay": c.Replay.run, "audit": c.Audit.run, "prove": c.Prove.run, "verify": c.Verify.run, "witness": c.Witness.run,
+		"workers": c.Workers.run, "bench": c.Bench.run,
+		"key generate": c.Key.Generate.run, "key show": c.Key.Show.run,
+		"checkpoints list": c.Checkpoints.List.run, "checkpoints show": c.Checkpoints.Show.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)

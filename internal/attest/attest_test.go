@@ -466,12 +466,12 @@ func TestKeysRefuse(t *testing.T) {
 			refused(t, name+", "+change, text, read)
 		}
 	}
-	for secret, public := range map[string]string{secret: public, witnessSecret: witnessPublic} {
-		if got, err := PublicOf(secret); err != nil || got != public {
-			t.Errorf("the public key of a secret: %s, %v; it is %s", got, err, public)
+	for key, public := range map[string]string{secret: public, witnessSecret: witnessPublic, public: public, witnessPublic: witnessPublic} {
+		if got, err := PublicOf(key); err != nil || got != public {
+			t.Errorf("the public key: %s, %v; it is %s", got, err, public)
 		}
 	}
-	refused(t, "public of a public key", public, func(s string) error { _, err := PublicOf(s); return err })
+	refused(t, "public of a secret that is cut", secret[:len(secret)-1], func(s string) error { _, err := PublicOf(s); return err })
 }
 
 func refused(t *testing.T, what, text string, read func(string) error) {

@@ -81,7 +81,7 @@ func checkStream(ctx context.Context, c *Checkpoint, now jetstream.State, stream
 		return fmt.Errorf("%w: message %d of %s, the last that was folded, is gone", jetstream.ErrStreamChanged, c.LastSequence, log.Stream)
 	case err != nil:
 		return err
-	case merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data) != c.LastLeaf:
+	case treed && merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data) != c.LastLeaf:
 		return fmt.Errorf("%w: message %d of %s is not the one that was folded", jetstream.ErrStreamChanged, c.LastSequence, log.Stream)
 	}
 	return nil

@@ -58,7 +58,9 @@ func (p *Partition[E, C]) Fold(m Message, refused []jetstream.Rejection) []jetst
 	p.Clock = max(p.Clock, events.Time(m.Time.UnixMilli()))
 	refused = p.advance(refused)
 	p.Sequence, p.LastSequence = m.Sequence, m.Sequence
-	p.LastLeaf = merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data)
+	if treed {
+		p.LastLeaf = merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data)
+	}
 	p.messages.Append(p.LastLeaf)
 
 	origin, list, err := p.log.decode(m.Data, p.events[:0])

@@ -91,6 +91,9 @@ func (l *Log[E, C]) Leaves(key string, value []byte) ([][]byte, error) {
 
 // Root returns the root of a slot's tree, from the value of its key. The error is that of Leaves.
 func (l *Log[E, C]) Root(key string, value []byte) (merkle.Hash, error) {
+	if !treed {
+		return merkle.Leaf(value), nil
+	}
 	leaves, err := l.Leaves(key, value)
 	if err != nil {
 		return merkle.Hash{}, err

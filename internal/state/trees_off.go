@@ -1,0 +1,5 @@
+//go:build untreed
+
+package state
+
+const treed = false
