@@ -55,7 +55,7 @@ func (w *witnessing) run(ctx context.Context, s *session) error {
 		}
 		group.Add("http", server)
 	}
-	group.Add("witness", service.RunFunc(func(ctx context.Context) error { return w.witness(ctx, s, options) }))
+	group.Add("checkpoints", service.RunFunc(func(ctx context.Context) error { return w.witness(ctx, s, options) }))
 	return group.Run(ctx)
 }
 
