@@ -82,7 +82,7 @@ func (l *checkpointList) run(ctx context.Context, s *session) error {
 		last = l.N
 	}
 	var list []checkpointView
-	err = audit.ReadCheckpoints(ctx, client, last, func(m jetstream.Message) error {
+	_, err = audit.ReadCheckpoints(ctx, client, last, func(m jetstream.Message) error {
 		v := viewCheckpoint(m, key)
 		if !l.wants(m.Subject) {
 			return nil

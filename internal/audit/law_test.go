@@ -28,8 +28,8 @@ func newStore(m *memory) *store {
 	return &store{memory: m, values: map[string]map[string]jetstream.Entry{jetstream.Holds.Bucket: {}, jetstream.PoH.Bucket: {}}}
 }
 
-func (s *store) Checkpoints(context.Context, int, func(jetstream.Message) error) error {
-	return jetstream.ErrNoStream
+func (s *store) Checkpoints(context.Context, int, func(jetstream.Message) error) (uint64, error) {
+	return 0, jetstream.ErrNoStream
 }
 
 func (s *store) StreamState(ctx context.Context, log jetstream.Log) (jetstream.State, error) {

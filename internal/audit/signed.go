@@ -115,10 +115,13 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 		return s, s.glance(ctx, o.Stored)
 	}
 	next := uint64(1)
-	err := o.Stored.Checkpoints(ctx, 0, func(m jetstream.Message) error {
-		if m.Sequence > next {
-			s.add(Difference{Stream: jetstream.Checkpoints, Explanation: fmt.Sprintf("signed %s gone: that stream loses none, so someone has deleted them", checkpointsText(next, m.Sequence-1))})
+	gone := func(before uint64) {
+		if next < before {
+			s.add(Difference{Stream: jetstream.Checkpoints, Explanation: fmt.Sprintf("signed %s gone: that stream loses none, so someone has deleted them", checkpointsText(next, before-1))})
 		}
+	}
+	last, err := o.Stored.Checkpoints(ctx, 0, func(m jetstream.Message) error {
+		gone(m.Sequence)
 		next = m.Sequence + 1
 		s.published(o.Key, m)
 		return nil
@@ -126,6 +129,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 	if err != nil && !errors.Is(err, jetstream.ErrNoStream) {
 		return nil, err
 	}
+	gone(last + 1)
 	for _, parts := range s.claims {
 		for _, list := range parts {
 			if n := len(list); n > 0 {
@@ -148,11 +152,7 @@ func checkpointsText(first, last uint64) string {
 
 // glance notes that there are checkpoints which are not looked at.
 func (s *signed) glance(ctx context.Context, stored Stored) error {
-	last := uint64(0)
-	err := stored.Checkpoints(ctx, 1, func(m jetstream.Message) error {
-		last = m.Sequence
-		return nil
-	})
+	last, err := stored.Checkpoints(ctx, 1, func(jetstream.Message) error { return nil })
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()

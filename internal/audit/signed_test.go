@@ -174,6 +174,12 @@ func TestSignedWrong(t *testing.T) {
 			return nil
 		}, Different,
 			[]string{"signed checkpoint 1 is gone"}},
+		"the last one was deleted": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			w.delete("CHECKPOINTS", 2)
+			return nil
+		}, Different,
+			[]string{"signed checkpoint 2 is gone"}},
 		"one that was deleted, and kept": {func(w *world, st *attest.Statement, kept Kept) []Kept {
 			w.sign(st)
 			w.delete("CHECKPOINTS", 1)

@@ -19,9 +19,9 @@ type Stored interface {
 	Bucket(name string) state.Bucket
 	// Rejections calls each for every message that the stream REJECTED has when it is called, in their order.
 	Rejections(ctx context.Context, each func(jetstream.Message) error) error
-	// Checkpoints does the same for the stream CHECKPOINTS, or for n > 0 for those among its last n sequences. It returns jetstream.ErrNoStream
-	// if there is no such stream.
-	Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) error
+	// Checkpoints does the same for the stream CHECKPOINTS, or for n > 0 for those among its last n sequences, and returns the last one. The error is
+	// jetstream.ErrNoStream if there is no such stream.
+	Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) (last uint64, err error)
 }
 
 // Buckets returns what is stored on the live servers.
@@ -39,22 +39,22 @@ func (b buckets) Rejections(ctx context.Context, each func(jetstream.Message) er
 	return readThrough(ctx, b.Client, jetstream.Rejected, first, last, each)
 }
 
-func (b buckets) Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) error {
+func (b buckets) Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) (last uint64, err error) {
 	return ReadCheckpoints(ctx, b.Client, n, each)
 }
 
 // ReadCheckpoints calls each for every message that the stream CHECKPOINTS has when it is called, in their order, or for n > 0 for those
-// among its last n sequences. It returns jetstream.ErrNoStream if there is none.
-func ReadCheckpoints(ctx context.Context, c *jetstream.Client, n int, each func(jetstream.Message) error) error {
+// among its last n sequences. It returns the last sequence, and jetstream.ErrNoStream if there is no such stream.
+func ReadCheckpoints(ctx context.Context, c *jetstream.Client, n int, each func(jetstream.Message) error) (last uint64, err error) {
 	now, err := c.StreamExtent(ctx, jetstream.Checkpoints)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	first := max(now.FirstSequence, 1)
 	if n > 0 && now.LastSequence > uint64(n) {
 		first = max(first, now.LastSequence-uint64(n)+1)
 	}
-	return readThrough(ctx, c, jetstream.Checkpoints, first, now.LastSequence, each)
+	return now.LastSequence, readThrough(ctx, c, jetstream.Checkpoints, first, now.LastSequence, each)
 }
 
 // readThrough calls each for the messages of a stream from one sequence through another.

@@ -227,6 +227,16 @@ func (w *Witness) follow(ctx context.Context) error {
 	}
 	defer r.Stop()
 	for !w.o.Once || last < now.LastSequence {
+		if w.o.Once {
+			empty, err := w.o.Client.StreamEmptyThrough(ctx, jetstream.Checkpoints, last)
+			if err != nil {
+				return err
+			}
+			if empty >= now.LastSequence { // none of those that were last is there any more
+				w.missing(last+1, now.LastSequence)
+				return w.judge(ctx, nil, now.LastSequence)
+			}
+		}
 		var list []published
 		for more := true; more && len(list) < maxBatch; {
 			m, err := r.Next(ctx)

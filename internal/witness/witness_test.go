@@ -315,8 +315,9 @@ func TestCheckpointsGone(t *testing.T) {
 	w.must(err)
 	w.must(s.DeleteMsg(t.Context(), 1))
 	w.must(s.DeleteMsg(t.Context(), 3))
+	w.must(s.DeleteMsg(t.Context(), 5))
 	got, err := w.once()
-	if !errors.Is(err, ErrRefused) || got.Cosigned != 3 || len(got.Refused) != 2 ||
+	if !errors.Is(err, ErrRefused) || got.Cosigned != 2 || len(got.Refused) != 3 || !strings.Contains(got.Refused[2].Explanation, "checkpoints 5 to 5") ||
 		!strings.Contains(got.Refused[0].Explanation, "no longer has checkpoints 1 to 1") || !strings.Contains(got.Refused[1].Explanation, "checkpoints 3 to 3") {
 		t.Errorf("%+v, %v", got, err)
 	}
