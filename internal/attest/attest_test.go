@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -270,6 +271,15 @@ func TestLines(t *testing.T) {
 	want := text + "\n— " + origin + " " + base64.StdEncoding.EncodeToString(append(id(origin, 1), ed25519.Sign(private, []byte(text))...)) + "\n"
 	if diff := cmp.Diff(want, string(signed)); diff != "" {
 		t.Errorf("signed (-want +got):\n%s", diff)
+	}
+	page, err := os.ReadFile("../../docs/audit.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{string(signed), signer.Public()} {
+		if !strings.Contains(string(page), shown) {
+			t.Errorf("docs/audit.md does not show\n%s", shown)
+		}
 	}
 
 	const witness = "witness.example.com/w1"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
@@ -83,20 +84,28 @@ func TestProve(t *testing.T) {
 	}
 }
 
-// A checkpoint that is older than what has been folded since is proved as of itself.
+// A checkpoint that is older than what has been folded since is proved as of itself, and keeps the cosignature that it has.
 func TestProveThePast(t *testing.T) {
 	w := newWorld(t)
 	n := w.notary()
 	w.holds(events.Origin{}, hold("alice", 1000, 1010, "1"))
 	w.store()
 	signed := n.sign("alice", nil)
+	secret, public, err := attest.GenerateWitnessKey("witness.example.com")
+	w.must(err)
+	cosigner, err := attest.NewCosigner(secret)
+	w.must(err)
+	witness, err := attest.ParseWitnessKey(public)
+	w.must(err)
+	signed, err = cosigner.Cosign(signed, time.Unix(1767226000, 0))
+	w.must(err)
 	w.holds(events.Origin{}, hold("alice", 1000, 1010, "1"))
 	w.store()
 	f, err := Prove(t.Context(), ProveOptions{Source: Streams(w.client), Checkpoint: signed, Holder: "alice", Events: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := f.Verify(n.key)
+	v, err := f.Verify(n.key, witness)
 	if err != nil {
 		t.Fatal(err)
 	}

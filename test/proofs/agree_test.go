@@ -16,10 +16,13 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/internal/proof/prooftest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/pkg/events"
+	"github.com/city-chain/holdfast/pkg/score"
+	"github.com/city-chain/holdfast/pkg/wire"
 )
 
 // agree expects both verifiers to say the same, and returns it.
@@ -396,6 +399,85 @@ func TestMessages(t *testing.T) {
 	}
 	if read < 100 || read > len(bodies)-100 {
 		t.Errorf("%d of %d bodies are messages: that tries only one side", read, len(bodies))
+	}
+}
+
+// Both add up the same roots, of trees of every size, and find the same paths to be none.
+func TestRoots(t *testing.T) {
+	p := startPython(t)
+	var leaves []merkle.Hash
+	for i := range 33 {
+		leaves = append(leaves, merkle.Leaf([]byte{byte(i)}))
+		tree := merkle.NewTree(slices.Clone(leaves))
+		for j := range leaves {
+			path := tree.Inclusion(j)
+			for _, c := range []struct {
+				index, size int
+				path        []merkle.Hash
+			}{{j, i + 1, path}, {j, i + 2, path}, {j + 1, i + 1, path}, {j, i + 1, append(path, leaves[0])}, {j, i + 1, path[min(len(path), 1):]}} {
+				asked := map[string]any{"leaf": hex.EncodeToString(leaves[j][:]), "index": c.index, "size": c.size}
+				var hexes []string
+				for _, h := range c.path {
+					hexes = append(hexes, hex.EncodeToString(h[:]))
+				}
+				asked["path"] = append([]string{}, hexes...)
+				var answer struct{ Root *string }
+				p.ask(asked, &answer)
+				root, err := merkle.RootOf(leaves[j], uint64(c.index), uint64(c.size), c.path)
+				if (err == nil) != (answer.Root != nil) || err == nil && *answer.Root != hex.EncodeToString(root[:]) {
+					t.Fatalf("leaf %d of %d by %d hashes: %x, %v; verify.py says %v", c.index, c.size, len(c.path), root, err, answer.Root)
+				}
+				if c.index == j && c.size == i+1 && len(c.path) == len(path) && (err != nil || root != tree.Root()) {
+					t.Fatalf("leaf %d of %d: %x, %v", j, i+1, root, err)
+				}
+			}
+		}
+	}
+}
+
+// Both read the same states, whatever is wrong with their bytes, and the same scores in them.
+func TestStates(t *testing.T) {
+	p := startPython(t)
+	random := rand.New(rand.NewPCG(9, 10))
+	known, unknown := 0, 0
+	for _, change := range []func(*state.Policy){
+		nil,
+		func(p *state.Policy) { p.Score.Window, p.Score.WindowStep = 3_600_000, 600_000 },
+		func(p *state.Policy) { p.Score.TTL, p.Score.TTLOpen = 90_500, true },
+	} {
+		w := prooftest.Busy(t, change)
+		w.Sign(nil)
+		good := w.File("alice", false).State.Value
+		for i := range 700 {
+			value := slices.Clone(good)
+			if i > 0 {
+				flip(value, random)
+			}
+			at := events.TimeOf(prooftest.Created) + events.Time(random.IntN(300_000))
+			var answer struct {
+				Known       bool
+				Score, Rate *string
+			}
+			p.ask(map[string]any{"member": hex.EncodeToString(value), "policy": w.Policy.Map(), "at": at}, &answer)
+			r := wire.NewReader("\x93\x00\x91\x00\x91" + string(value)) // the only holder of a slot
+			table := score.DecodeTable(&w.Policy.Score, &r)
+			err := r.Close()
+			if (err == nil) != answer.Known {
+				t.Fatalf("%x: %v; verify.py knows it: %t", value, err, answer.Known)
+			}
+			if err != nil {
+				unknown++
+				continue
+			}
+			known++
+			reading, ok := table.At(0, at)
+			if ok != (answer.Score != nil) || ok && (reading.Score.String() != *answer.Score || reading.Rate.String() != *answer.Rate) {
+				t.Fatalf("%x at %s: %+v, %t; verify.py says %v", value, at, reading, ok, answer.Score)
+			}
+		}
+	}
+	if known < 100 || unknown < 100 {
+		t.Errorf("%d states and %d others: that tries only one side", known, unknown)
 	}
 }
 

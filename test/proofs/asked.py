@@ -1,7 +1,10 @@
 """Answers, line by line, what examples/verify/verify.py says: one process for many files.
 
-A line is {"verify": ARGUMENTS} or {"holders": HEX}; so is each answer: {"code": N, "out": TEXT, "err": TEXT}, or {"holders": [HEX, ...]}, null if
-the message is malformed.
+A line asks, and is answered:
+{"verify": ARGUMENTS}                                       {"code": N, "out": TEXT, "err": TEXT}
+{"holders": HEX}                                            {"holders": [HEX, ...]}, null if the message is malformed
+{"leaf": HEX, "index": N, "size": N, "path": [HEX, ...]}    {"root": HEX}, null if there is none
+{"member": HEX, "policy": {NAME: VALUE}, "at": MS}          {"known": whether it is a state, "score": TEXT, "rate": TEXT}, null if there is none
 """
 
 import contextlib
@@ -21,6 +24,20 @@ for line in sys.stdin:
             answer = {"holders": [h.hex() for h in verify.holders_in(bytes.fromhex(asked["holders"]))]}
         except verify.Refused:
             answer = {"holders": None}
+    elif "leaf" in asked:
+        try:
+            path = [bytes.fromhex(h) for h in asked["path"]]
+            answer = {"root": verify.root_of(bytes.fromhex(asked["leaf"]), asked["index"], asked["size"], path).hex()}
+        except verify.Refused:
+            answer = {"root": None}
+    elif "member" in asked:
+        try:
+            reading = verify.Member(bytes.fromhex(asked["member"]), verify.Policy(asked["policy"])).at(asked["at"])
+            answer = {"known": True}
+            if reading is not None:
+                answer |= {"score": verify.shortest(reading[0], 12), "rate": verify.shortest(reading[1], 9)}
+        except verify.Refused:
+            answer = {"known": False}
     else:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
