@@ -10,6 +10,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,11 +21,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/ingest"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
+	"github.com/city-chain/holdfast/internal/witness"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -107,13 +110,25 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	secret, public, err := attest.GenerateKey("ledger.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyFile := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(keyFile, []byte(secret), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key, err := attest.ParseKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
 	operator, producer := connect(t, as("operator")), connect(t, as("producer"))
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	for name, run := range map[string]func(context.Context) error{
 		"ingest": taking.Run, "exporter": showing.Run,
 		"aggregator": func(ctx context.Context) error {
-			return aggregate.Main(ctx, aggregate.Flags{MaxStaleness: time.Second}, as("aggregator"), logger)
+			return aggregate.Main(ctx, aggregate.Flags{MaxStaleness: time.Second, SignFlags: aggregate.SignFlags{SigningKey: keyFile, SignEvery: 50 * time.Millisecond}}, as("aggregator"), logger)
 		},
 	} {
 		running.Go(func() {
@@ -145,12 +160,15 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	}
 	await(t, "the auditor finds everything the same", func() error {
 		client := connect(t, as("auditor"))
-		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client)})
-		if err != nil || r.Verdict != audit.Same || r.Compared.Holders != 2 || r.Compared.Rejections != 1 {
+		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client), Key: &key})
+		if err != nil || r.Verdict != audit.Same || r.Compared.Holders != 2 || r.Compared.Rejections != 1 || r.Compared.Checkpoints == 0 {
 			return fmt.Errorf("%+v, %w", r, err)
 		}
 		_, err = audit.Replay(ctx, audit.Options{Source: audit.Streams(client), Stored: audit.Buckets(client)})
 		return err
+	})
+	await(t, "a witness has cosigned what the auditor may read", func() error {
+		return witnessAs(ctx, connect(t, as("auditor")), key, t.TempDir())
 	})
 	await(t, "the exporter sees who serves the partitions", func() error { return everyPartitionIsOwned("http://" + showing.Addr()) })
 	stopAll()
@@ -191,6 +209,38 @@ func TestExporterThatMayNotSeeTheWorkers(t *testing.T) {
 	if err := everyPartitionIsOwned("http://" + showing.Addr()); err == nil || !strings.Contains(err.Error(), "needs to read the bucket WORKERS") {
 		t.Errorf("the exporter says %v", err)
 	}
+}
+
+// witnessAs runs a witness once, which must cosign something.
+func witnessAs(ctx context.Context, client *jetstream.Client, key attest.Key, dir string) error {
+	secret, _, err := attest.GenerateWitnessKey("witness.example.org")
+	if err != nil {
+		return err
+	}
+	cosigner, err := attest.NewCosigner(secret)
+	if err != nil {
+		return err
+	}
+	w, err := witness.New(witness.Options{
+		Client: client, Source: witnessSource{audit.Streams(client)}, Key: key, Cosigner: cosigner, Dir: dir, Once: true, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		return err
+	}
+	if err := w.Run(ctx); err != nil {
+		return err
+	}
+	if n := w.Summary().Cosigned; n == 0 {
+		return errors.New("nothing was cosigned")
+	}
+	return nil
+}
+
+// witnessSource reads messages for a witness as an audit does.
+type witnessSource struct{ audit.Source }
+
+func (s witnessSource) Read(ctx context.Context, log jetstream.Log, from, through uint64) (witness.Reader, error) {
+	return s.Source.Read(ctx, log, from, through)
 }
 
 // connect returns a connection, closed when the test ends.
