@@ -186,7 +186,7 @@ func (s *signed) published(key *attest.Key, m jetstream.Message) {
 	}
 	list := parts[st.Partition]
 	if n := len(list); n > 0 && list[n-1].created == st.Created && list[n-1].size >= st.Size {
-		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d has %d messages, and checkpoint %d before it has %d: sizes rise, so one of them was not signed in its turn",
+		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d has %d messages, and checkpoint %d before it has %d: sizes rise, so one of them was not published in its turn",
 			m.Sequence, st.Size, list[n-1].number, list[n-1].size)})
 	}
 	parts[st.Partition] = append(list, &claim{said: s.say(st), number: m.Sequence})
@@ -340,7 +340,7 @@ func (j *judge[E, C]) endClaims(through uint64) {
 		}
 		where := between(agreed, c.claim)
 		if next < len(j.claimed) {
-			where = fmt.Sprintf("%s, which was signed later, agrees with the stream: so what was signed here is wrong, or was never signed in its turn", j.claimed[next].claim)
+			where = fmt.Sprintf("%s, which was signed later, agrees with the stream: so what was signed here is wrong, or was not signed of this stream", j.claimed[next].claim)
 		}
 		if more := next - i - 1; more > 0 {
 			where += fmt.Sprintf("; %d that follow it do not agree either", more)

@@ -134,9 +134,14 @@ func TestDamage(t *testing.T) {
 			w.must(os.Rename(filepath.Join(w.dir, "HOLDS.3.record"), filepath.Join(w.dir, "HOLDS.4.record")))
 			remove("HOLDS.3.checkpoint", "HOLDS.3.tree")()
 		}, "the checkpoint is of partition 3 of HOLDS"},
+		"the checkpoint of another partition": {func() {
+			b, err := os.ReadFile(filepath.Join(w.dir, "HOLDS.3.checkpoint"))
+			w.must(err)
+			w.must(os.WriteFile(filepath.Join(w.dir, "HOLDS.4.checkpoint"), b, fileMode))
+		}, "HOLDS.4.checkpoint: the checkpoint is of partition 3 of HOLDS"},
 		"another tree":                        {other, "HOLDS.3.tree has not the root that was cosigned"},
 		"a tree of nothing that was cosigned": {small, "of which nothing is cosigned"},
-		"what is no tree":                     {edit("HOLDS.3.tree", "\x92", "\x93"), "HOLDS.3.tree: "},
+		"what is no tree":                     {func() { w.must(os.WriteFile(filepath.Join(w.dir, "HOLDS.3.tree"), []byte{0x93, 5}, fileMode)) }, "HOLDS.3.tree: "},
 		"what is no witness.json":             {edit(identityName, "{", "["), identityName},
 		"a witness.json with more in it":      {edit(identityName, `"format"`, `"more": 1, "format"`), identityName},
 		"a witness.json that judges nothing":  {edit(identityName, `"judged"`, `"judged": null, "Judged"`), ""},
@@ -178,6 +183,10 @@ func TestDamage(t *testing.T) {
 	o.Source = &source{client: w.client, edited: 1}
 	if s, err := w.run(o); !errors.Is(err, ErrRefused) || s.Refused[0].Reason != OtherHistory {
 		t.Errorf("%+v, %v", s, err)
+	}
+	o.Source = &source{client: w.client}
+	if s, err := w.run(o); !errors.Is(err, ErrRefused) || len(s.Refused) != 1 || len(o.Source.(*source).froms) > 0 {
+		t.Errorf("a refused partition is judged again: %+v, %v, %v", s, err, o.Source.(*source).froms)
 	}
 }
 

@@ -287,7 +287,7 @@ func TestStreamMadeAgain(t *testing.T) {
 	w := newWorld(t)
 	w.add(jetstream.Holds, 3, 3)
 	w.add(jetstream.Holds, 4, 1)
-	w.sign(jetstream.Holds, 3)
+	old := w.sign(jetstream.Holds, 3)
 	w.sign(jetstream.Holds, 4)
 	w.cosigned(2)
 	w.again("HOLDS")
@@ -300,6 +300,10 @@ func TestStreamMadeAgain(t *testing.T) {
 	w.dir = t.TempDir()
 	if s, err := w.once(); err != nil || s.Cosigned != 1 || s.Foreign != 2 {
 		t.Errorf("in a new folder: %+v, %v", s, err)
+	}
+	w.state(old)
+	if s, err := w.once(); err != nil || s.Cosigned != 0 || s.Foreign != 1 {
+		t.Errorf("an old one that is published again: %+v, %v", s, err)
 	}
 }
 
