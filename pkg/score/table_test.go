@@ -65,7 +65,11 @@ func TestTableSaysWhatTheFoldSays(t *testing.T) {
 			t.Fatalf("holders %v, want %v", ids, want)
 		}
 		for range 5 {
-			at := max(table.Since(), steps[len(steps)-1].clock+events.Time(rapid.Int64Range(-int64(day), int64(9*day)).Draw(t, "ask")))
+			at := steps[len(steps)-1].clock + events.Time(rapid.Int64Range(-int64(day), int64(9*day)).Draw(t, "ask"))
+			if bends := table.Bends(); len(bends) > 0 && rapid.Bool().Draw(t, "at a bend") {
+				at = rapid.SampledFrom(bends).Draw(t, "bend").At - events.Time(rapid.Int64Range(0, 1).Draw(t, "before"))
+			}
+			at = max(table.Since(), at)
 			scores := table.Evaluate(at, nil)
 			var want score.Total
 			for i, id := range ids {
