@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,7 +28,7 @@ func TestWhatIsArchivedIsReadBack(t *testing.T) {
 		defer os.RemoveAll(dir)
 		messages := drawMessages(t)
 		m := testManifest("HOLDS")
-		limit := rapid.Int64Range(1, 300).Draw(t, "limit")
+		limit := rapid.Int64Range(1, 1500).Draw(t, "limit")
 		for done := false; !done; {
 			a, err := openAppender(dir, m, limit)
 			if err != nil {
@@ -109,7 +110,7 @@ func drawMessages(t *rapid.T) []jetstream.Message {
 			m.Header = headers
 		}
 		return m
-	}), 0, 30).Draw(t, "messages")
+	}), 0, 20).Draw(t, "messages")
 	for i := range list {
 		list[i].Sequence = uint64(i + 1)
 	}
@@ -133,7 +134,9 @@ func TestLargeMessages(t *testing.T) {
 	must(t, a.seal())
 	got, err := read(t, dir, "HOLDS")
 	must(t, err)
-	equal(t, want, got, "messages")
+	if !slices.EqualFunc(want, got, func(a, b jetstream.Message) bool { return same(&a, &b) }) { // a difference would be long
+		t.Errorf("%d messages that are not those that were added", len(got))
+	}
 	if n := len(files(t, dir, "HOLDS")); n != 4 {
 		t.Errorf("%d segments, want 4 of at most two messages", n)
 	}
@@ -251,6 +254,9 @@ func TestEveryByteOfASegmentCounts(t *testing.T) {
 			must(t, os.WriteFile(path, bad, 0o600))
 			if _, err := read(t, dir, "HOLDS"); !errors.Is(err, ErrDamaged) && !errors.Is(err, ErrForeign) && !errors.Is(err, ErrGap) {
 				t.Fatalf("%s at %d of %s: %v", what, at, filepath.Base(path), err)
+			}
+			if at%8 != 0 {
+				return // to read it twice takes long
 			}
 			report, err := Verify(t.Context(), dir, nil)
 			if err != nil || !report.Problems() {
