@@ -33,6 +33,8 @@ type Options struct {
 	Keep time.Duration
 	// Progress, if it is not nil, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
+	// Sealed, if it is not nil, is called with Follow whenever a segment is whole, and what may be is purged. It may be called for different streams at once.
+	Sealed func(Archived)
 }
 
 // Validate returns what is wrong with the options, or nil.
@@ -309,10 +311,18 @@ func (j *job) seal(ctx context.Context) error {
 
 // sealed has a log that is followed forget what it may, once there is another segment.
 func (j *job) sealed(ctx context.Context) error {
-	if !j.Follow || !j.Purge || !isLog(j.stream) {
+	if !j.Follow {
 		return nil
 	}
-	return j.forget(ctx)
+	if j.Purge && isLog(j.stream) {
+		if err := j.forget(ctx); err != nil {
+			return err
+		}
+	}
+	if j.Sealed != nil {
+		j.Sealed(j.archived())
+	}
+	return nil
 }
 
 // archived returns what the archive has of the stream.
