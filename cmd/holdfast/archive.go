@@ -2,24 +2,27 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/archive"
+	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
 // archiving keeps the streams in files, or looks at such files.
 type archiving struct {
-	To     string        `help:"Folder of the archive: made if it is missing, gone on with if it is there." placeholder:"DIR" xor:"what"`
-	Verify string        `help:"Read all of the archive in this folder, and say what it has and what is wrong with it; without NATS." placeholder:"DIR" xor:"what"`
-	Follow bool          `help:"Go on, until Ctrl-C, with what the streams get."`
-	Purge  bool          `help:"Have the logs forget what is archived, was read back, and is folded by every partition."`
-	Keep   time.Duration `help:"With --purge: keep in the streams what was stored within this time." placeholder:"DURATION"`
-	JSON   bool          `name:"json" help:"Show what came of it as one JSON object."`
+	To      string        `help:"Folder of the archive: made if it is missing, gone on with if it is there." placeholder:"DIR" xor:"what"`
+	Verify  string        `help:"Read all of the archive in this folder, and say what it has and what is wrong with it; without NATS." placeholder:"DIR" xor:"what"`
+	Restore string        `help:"Fold from the archive in this folder, and the streams, each partition of which nothing is stored, and store it, so that aggregators can go on." placeholder:"DIR" xor:"what"`
+	Follow  bool          `help:"Go on, until Ctrl-C, with what the streams get."`
+	Purge   bool          `help:"Have the logs forget what is archived, was read back, and is folded by every partition."`
+	Keep    time.Duration `help:"With --purge: keep in the streams what was stored within this time." placeholder:"DURATION"`
+	JSON    bool          `name:"json" help:"Show what came of it as one JSON object."`
 	service.NATSFlags
 }
 
@@ -27,10 +30,10 @@ type archiving struct {
 func (a archiving) Validate() error {
 	var err error
 	switch {
-	case a.To == "" && a.Verify == "":
-		err = errors.New("--to=DIR says where the archive is to be, --verify=DIR which one to verify")
-	case a.Verify != "" && (a.Follow || a.Purge || a.Keep != 0):
-		err = errors.New("--verify only reads the archive: leave out --follow, --purge and --keep")
+	case a.To == "" && a.Verify == "" && a.Restore == "":
+		err = errors.New("--to=DIR says where the archive is to be, --verify=DIR which one to verify, --restore=DIR which one to restore from")
+	case a.To == "" && (a.Follow || a.Purge || a.Keep != 0):
+		err = errors.New("--verify and --restore only read the archive: leave out --follow, --purge and --keep")
 	case a.Keep < 0:
 		err = fmt.Errorf("--keep=%v: it is 0 or more", a.Keep)
 	case a.Keep > 0 && !a.Purge:
@@ -48,6 +51,9 @@ func (a *archiving) run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer disconnect()
+	if a.Restore != "" {
+		return a.restore(ctx, s, client)
+	}
 	o := archive.Options{Dir: a.To, Client: client, Follow: a.Follow, Purge: a.Purge, Keep: a.Keep}
 	progress := &archiveDisplay{replayDisplay{session: s, began: time.Now()}}
 	if a.Follow {
@@ -78,7 +84,7 @@ func archivedLines(result *archive.Result) []line {
 	for _, to := range result.Streams {
 		t.add(to.Stream, number(to.Last), number(to.Added), number(to.Segments), to.Head)
 	}
-	lines := t.lines("  ")
+	lines := t.lines("")
 	for _, to := range result.Streams {
 		p := to.Purged
 		if p == nil {
@@ -91,6 +97,34 @@ func archivedLines(result *archive.Result) []line {
 		lines = append(lines, line{text: text})
 	}
 	return lines
+}
+
+// restore stores anew the state of which nothing is stored.
+func (a *archiving) restore(ctx context.Context, s *session, client *jetstream.Client) error {
+	source, err := sourceOf(client, a.Restore)
+	if err != nil {
+		return err
+	}
+	progress := &replayDisplay{session: s, began: time.Now()}
+	restored, err := audit.Restore(ctx, audit.RestoreOptions{Source: source, Client: client, Attempt: "restore-" + rand.Text(), Progress: progress.show})
+	progress.clear()
+	switch {
+	case errors.Is(err, jetstream.ErrNoStream):
+		return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+	case err != nil:
+		return err
+	case a.JSON:
+		return printJSON(s.stdout, restored)
+	}
+	var lines []line
+	for _, r := range restored {
+		text := fmt.Sprintf("%s: something is stored of every partition, and stays as it is", r.Stream)
+		if n := len(r.Partitions); n > 0 {
+			text = fmt.Sprintf("%s: restored %s, folded through sequence %d", r.Stream, count(int64(n), "partition"), r.Through)
+		}
+		lines = append(lines, line{text: text})
+	}
+	return s.screen.print(lines)
 }
 
 // verify says what an archive has.
@@ -132,7 +166,7 @@ func verifiedLines(report *archive.Report) []line {
 			problems = append(problems, line{text: escaped("wrong: " + text), style: warning})
 		}
 	}
-	lines := append(t.lines("  "), problems...)
+	lines := append(t.lines(""), problems...)
 	if len(problems) > 0 {
 		return append(lines, line{text: "the archive is not whole", style: warning})
 	}
