@@ -53,6 +53,7 @@ var table = []row{
 	{path: "internal/aggregate", rule: "services never import one another", never: except(services, "internal/aggregate")},
 	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
 	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
+	{path: "internal/archive", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/state", rule: "what services share never imports them", never: services},
 	{path: "internal/partition", rule: "what services share never imports them", never: services},
 	{path: "internal/importer", rule: "what services share never imports them", never: services},
