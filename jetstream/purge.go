@@ -9,8 +9,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// ErrForgetsNothing: the stream was made so that nothing in it can be purged,
-// and the server lets no one take that back.
+// ErrForgetsNothing says that the stream was made so that nothing in it can be
+// purged, and the server lets no one take that back.
 var ErrForgetsNothing = errors.New("the stream was made so that it can forget nothing")
 
 // Purge has a log's stream forget all messages before a sequence (≥ 1), for good, and

@@ -286,6 +286,18 @@ func TestRunRefuses(t *testing.T) {
 			must(w, err)
 			write(w, dir, newManifest("HOLDS", now.Created, must1(w.client.Policy(w.Context(), jetstream.Holds))), 2, 2)
 		}, ErrForeign, "message 2 of HOLDS is not the one that is archived", 2},
+		{"the first message that is to be purged is another", func(w *world, dir string) {
+			w.publish(3)
+			w.fold(3)
+			now, stored := w.extent(), w.stored()
+			a := appendTo(w, dir, newManifest("HOLDS", now.Created, must1(w.client.Policy(w.Context(), jetstream.Holds))))
+			stored[0].Data = []byte("another")
+			for i := range stored {
+				_, err := a.add(&stored[i])
+				must(w, err)
+			}
+			must(w, a.seal())
+		}, ErrForeign, "nothing was purged: of another stream: message 1 of HOLDS is not the one that is archived", 3},
 		{"another policy is recorded", func(w *world, dir string) {
 			w.holds(Options{Dir: dir})
 			s, err := w.js.Stream(w.Context(), "HOLDS")
