@@ -100,18 +100,19 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var running sync.WaitGroup
+	failures := make([]error, len(r.jobs))
 	for i := range r.jobs {
 		running.Go(func() {
-			if err := r.jobs[i].run(inner); err != nil {
-				cancel(err)
+			if failures[i] = r.jobs[i].run(inner); failures[i] != nil {
+				cancel(failures[i])
 			}
 		})
 	}
 	running.Wait()
 	r.meter.tell()
-	err = context.Cause(inner)
-	if o.Follow && errors.Is(err, context.Canceled) {
-		err = nil
+	err = errors.Join(failures...)
+	if !o.Follow {
+		err = errors.Join(ctx.Err(), err)
 	}
 	result := &Result{}
 	for i := range r.jobs {
@@ -212,21 +213,31 @@ func (v *volume) lastMessage(ctx context.Context) (last jetstream.Message, err e
 
 // run archives the stream, and has it forget what it may.
 func (j *job) run(ctx context.Context) error {
-	err := j.copy(ctx)
-	if err == nil && j.Purge && isLog(j.stream) && !j.Follow {
-		err = j.forget(ctx)
+	if err := j.copy(ctx); err != nil || ctx.Err() != nil {
+		return err
 	}
-	return err
+	if j.Purge && isLog(j.stream) && !j.Follow {
+		return j.end(ctx, j.forget(ctx))
+	}
+	return nil
 }
 
-// copy archives the stream as far as it goes. Whatever ends it, what was read is kept, but for an error of writing.
+// end seals the open segment, so that what was read is kept, and returns what has gone wrong. What goes wrong because the context has ended is not told here: it is Run's to say.
+func (j *job) end(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		err = nil
+	}
+	return errors.Join(err, j.to.seal())
+}
+
+// copy archives the stream as far as it goes. Whatever ends it, what was read is kept, but for an error of writing. That the context has ended is no error.
 func (j *job) copy(ctx context.Context) error {
 	if !j.Follow && j.to.at >= j.through {
 		return nil
 	}
 	reader, err := j.Client.ReadStream(ctx, j.stream, j.to.at+1)
 	if err != nil {
-		return err
+		return j.end(ctx, err)
 	}
 	defer reader.Stop()
 	told, ask := time.Now(), true
@@ -234,21 +245,24 @@ func (j *job) copy(ctx context.Context) error {
 	for j.Follow || j.to.at < j.through {
 		if ask && j.to.at < j.through {
 			if err := j.noGap(ctx); err != nil {
-				return errors.Join(err, j.to.seal())
+				return j.end(ctx, err)
 			}
 		}
 		m, err := j.next(ctx, reader, sealAt)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-			if err := j.seal(ctx); err != nil {
+			if err := j.to.seal(); err != nil {
 				return err
+			}
+			if err := j.sealed(ctx); err != nil {
+				return j.end(ctx, err)
 			}
 			continue
 		}
 		if err != nil {
-			return errors.Join(err, j.to.seal())
+			return j.end(ctx, err)
 		}
 		if m.Sequence != j.to.at+1 {
-			return errors.Join(j.gap(m.Sequence-1), j.to.seal())
+			return j.end(ctx, j.gap(m.Sequence-1))
 		}
 		begins := j.to.open == nil
 		sealed, err := j.to.add(&m)
@@ -260,7 +274,7 @@ func (j *job) copy(ctx context.Context) error {
 		}
 		if sealed {
 			if err := j.sealed(ctx); err != nil {
-				return errors.Join(err, j.to.seal())
+				return j.end(ctx, err)
 			}
 		}
 		j.added++
@@ -299,14 +313,6 @@ func (j *job) noGap(ctx context.Context) error {
 // gap says that the stream lacks what follows, through a sequence.
 func (j *job) gap(through uint64) error {
 	return fmt.Errorf("%w: %s no longer has %s, deleted one by one: the archive ends before them; restore the stream, then go on", ErrGap, j.stream, sequences(j.to.at+1, through))
-}
-
-// seal seals the open segment.
-func (j *job) seal(ctx context.Context) error {
-	if err := j.to.seal(); err != nil {
-		return err
-	}
-	return j.sealed(ctx)
 }
 
 // sealed has a log that is followed forget what it may, once there is another segment.
