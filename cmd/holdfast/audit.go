@@ -13,7 +13,8 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	JSON bool `name:"json" help:"Show the report as one JSON object."`
+	Archive string `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	JSON    bool   `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
 }
 
@@ -35,8 +36,12 @@ func (a *auditing) run(ctx context.Context, s *session) error {
 		return fmt.Errorf("%w: %w", errUntold, err)
 	}
 	defer disconnect()
+	source, err := sourceOf(client, a.Archive)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUntold, err)
+	}
 	progress := &replayDisplay{session: s, began: time.Now()}
-	report, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client), Progress: progress.show})
+	report, err := audit.Audit(ctx, audit.AuditOptions{Source: source, Stored: audit.Buckets(client), Progress: progress.show})
 	progress.clear()
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):

@@ -27,6 +27,7 @@ type commands struct {
 	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
+	Archive  archiving  `cmd:"" help:"Keep the streams in files, verify these, and let the streams forget what is kept and folded."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
@@ -55,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"replay": c.Replay.run, "audit": c.Audit.run, "workers": c.Workers.run, "bench": c.Bench.run,
+		"replay": c.Replay.run, "audit": c.Audit.run, "archive": c.Archive.run, "workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)
