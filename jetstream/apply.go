@@ -146,6 +146,9 @@ func (o object) compare(have jetstream.StreamConfig) []Difference {
 	if want.Replicas == 0 {
 		ignored = append(ignored, "num_replicas")
 	}
+	if have.DenyPurge {
+		ignored = append(ignored, "deny_purge") // as logs were made at first; it is stricter, and the server lets no one take it back
+	}
 	differences := o.differ("", fields(have), fields(want), ignored)
 	if o.policy != nil {
 		differences = append(differences, o.differ("policy ", metadataPolicy(have.Metadata), o.policy, nil)...)

@@ -86,6 +86,25 @@ func TestPolicyOfNoLog(t *testing.T) {
 	}
 }
 
+// A log that was made so that it can never be purged is stricter than declared,
+// and goes on.
+func TestApplyAcceptsALogThatForgetsNothing(t *testing.T) {
+	t.Parallel()
+	ctx := testContext(t)
+	c := startServer(t).client()
+	if _, err := c.Apply(ctx, jetstream.Declaration{}); err != nil {
+		t.Fatal(err)
+	}
+	js, err := natsjs.New(c.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	remake(t, js, "HOLDS", func(c *natsjs.StreamConfig) { c.DenyPurge = true })
+	if changes, err := c.Apply(ctx, jetstream.Declaration{}); err != nil || len(changes) > 0 {
+		t.Errorf("got %v, %v", changes, err)
+	}
+}
+
 // A difference in any setting is shown, nothing is changed, and nothing else
 // is created.
 func TestApplyRefusesDrift(t *testing.T) {

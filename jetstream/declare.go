@@ -71,9 +71,10 @@ func (d Declaration) objects() []object {
 	return all
 }
 
-// logConfig declares the stream of a log. It is evidence: nothing in it can be
-// deleted or purged, and the server lets no one take that back; only a limit,
-// say an age that an archive covers, could ever shorten it.
+// logConfig declares the stream of a log. It is evidence: no message in it can be
+// deleted, and the server lets no one take that back. It can be purged, so that
+// it may forget what an archive keeps and every partition has folded; by whom
+// is for the servers' permissions to say, and it is the archiver alone.
 func logConfig(log Log) jetstream.StreamConfig {
 	c := baseConfig(log.Stream)
 	c.Subjects = []string{log.Subject("*")}
@@ -85,11 +86,11 @@ func logConfig(log Log) jetstream.StreamConfig {
 		Destination: log.Prefix + ".p.{{partition(" + strconv.Itoa(Partitions) + ",1)}}",
 	}
 	c.DenyDelete = true
-	c.DenyPurge = true
 	return c
 }
 
-// rejectedConfig declares the stream of refused events. They are evidence too.
+// rejectedConfig declares the stream of refused events. They are evidence too,
+// and nothing of them can be purged either.
 func rejectedConfig() jetstream.StreamConfig {
 	c := baseConfig(Rejected)
 	c.Subjects = []string{rejectedPrefix + ".>"}

@@ -208,7 +208,7 @@ type failure struct {
 
 func (f failure) reason() *jetstream.APIError { return f.Error }
 
-// ask sends a request that changes nothing to the JetStream API and decodes the
+// ask sends a request that may be repeated to the JetStream API and decodes the
 // answer. It waits for a connection and for a leader, and asks again if the
 // answer is lost, until the context ends.
 func ask[Reply interface{ reason() *jetstream.APIError }](ctx context.Context, c *Client, subject string, request any) (Reply, error) {

@@ -14,9 +14,10 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	Key  string   `help:"Public key, or a file that has it, that has signed the checkpoints of the stream CHECKPOINTS: compare with these, too." placeholder:"VKEY"`
-	Kept []string `help:"Files of signed checkpoints that someone has kept: they must be in the stream, and agree. With --key." placeholder:"FILE"`
-	JSON bool     `name:"json" help:"Show the report as one JSON object."`
+	Key     string   `help:"Public key, or a file that has it, that has signed the checkpoints of the stream CHECKPOINTS: compare with these, too." placeholder:"VKEY"`
+	Kept    []string `help:"Files of signed checkpoints that someone has kept: they must be in the stream, and agree. With --key." placeholder:"FILE"`
+	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	JSON    bool     `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
 }
 
@@ -84,8 +85,12 @@ func (a *auditing) run(ctx context.Context, s *session) error {
 		return fmt.Errorf("%w: %w", errUntold, err)
 	}
 	defer disconnect()
+	source, err := sourceOf(client, a.Archive)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUntold, err)
+	}
 	progress := &replayDisplay{session: s, began: time.Now()}
-	o.Source, o.Stored, o.Progress = audit.Streams(client), audit.Buckets(client), progress.show
+	o.Source, o.Stored, o.Progress = source, audit.Buckets(client), progress.show
 	report, err := audit.Audit(ctx, o)
 	progress.clear()
 	switch {

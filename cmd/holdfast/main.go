@@ -30,6 +30,7 @@ type commands struct {
 	Prove    proving    `cmd:"" help:"Write a file that proves a holder's score to whoever has the public key."`
 	Verify   verifying  `cmd:"" help:"Verify such a file, offline. Exit code: 0 verified, 1 not, 2 could not tell."`
 	Witness  witnessing `cmd:"" help:"Keep signed checkpoints elsewhere, and cosign those that agree with the messages. Exit code: 0 all did, 1 not."`
+	Archive  archiving  `cmd:"" help:"Keep the streams in files, verify these, and let the streams forget what is kept and folded."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Key         keyCommands        `cmd:"" help:"Make or show the keys that sign checkpoints."`
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"replay": c.Replay.run, "audit": c.Audit.run, "prove": c.Prove.run, "verify": c.Verify.run, "witness": c.Witness.run,
+		"replay": c.Replay.run, "audit": c.Audit.run, "archive": c.Archive.run, "prove": c.Prove.run, "verify": c.Verify.run, "witness": c.Witness.run,
 		"workers": c.Workers.run, "bench": c.Bench.run,
 		"key generate": c.Key.Generate.run, "key show": c.Key.Show.run,
 		"checkpoints list": c.Checkpoints.List.run, "checkpoints show": c.Checkpoints.Show.run,

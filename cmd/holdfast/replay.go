@@ -14,6 +14,7 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/schollz/progressbar/v3"
 
+	"github.com/city-chain/holdfast/internal/archive"
 	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
@@ -27,11 +28,15 @@ type replaying struct {
 	Stream    string   `help:"The stream that a sequence without a name is of: HOLDS or POH." placeholder:"STREAM"`
 	UntilTime string   `help:"Fold nothing that the server stored after this instant." placeholder:"TIME"`
 	From      string   `help:"Where to begin: with the first message, or with the checkpoints in the buckets, which are then trusted that far." enum:"beginning,checkpoint" default:"beginning"`
-	Policy    string   `help:"File (YAML, TOML, JSON) of what to change in the recorded policy, by its names, and of factors by token under weights; shows the difference." placeholder:"FILE"`
-	Top       *int     `help:"How many holders to show; 0 = all. 10 if it is not given, and all with --csv and --json." placeholder:"N"`
-	Holder    *string  `help:"Show this holder alone, with its rank among all." placeholder:"ID"`
-	CSV       bool     `name:"csv" help:"Show the ranking as CSV." xor:"form"`
-	JSON      bool     `name:"json" help:"Show everything as one JSON object." xor:"form"`
+	Archive   string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+
+	ArchiveOnly bool `help:"Read the archive alone, without NATS."`
+
+	Policy string  `help:"File (YAML, TOML, JSON) of what to change in the recorded policy, by its names, and of factors by token under weights; shows the difference." placeholder:"FILE"`
+	Top    *int    `help:"How many holders to show; 0 = all. 10 if it is not given, and all with --csv and --json." placeholder:"N"`
+	Holder *string `help:"Show this holder alone, with its rank among all." placeholder:"ID"`
+	CSV    bool    `name:"csv" help:"Show the ranking as CSV." xor:"form"`
+	JSON   bool    `name:"json" help:"Show everything as one JSON object." xor:"form"`
 	service.NATSFlags
 }
 
@@ -81,6 +86,9 @@ func (r *replaying) options() (o audit.Options, err error) {
 		}
 		o.UntilSequence[stream] = n
 	}
+	if r.ArchiveOnly && (r.Archive == "" || r.From == "checkpoint") {
+		return o, errors.New("--archive-only: the archive is named by --archive, and has no checkpoints to begin --from")
+	}
 	if r.Policy != "" && r.From == "checkpoint" {
 		return o, errors.New("--policy: the checkpoints were folded under the recorded policy; leave out --from")
 	}
@@ -97,15 +105,11 @@ func (r *replaying) run(ctx context.Context, s *session) error {
 			return fmt.Errorf("--policy: %w", err)
 		}
 	}
-	client, disconnect, err := openStreams(ctx, r.NATSFlags, "holdfast-replay", s)
+	disconnect, err := r.open(ctx, s, &o)
 	if err != nil {
 		return err
 	}
 	defer disconnect()
-	o.Source = audit.Streams(client)
-	if r.From == "checkpoint" {
-		o.Stored = audit.Buckets(client)
-	}
 	progress := &replayDisplay{session: s, began: time.Now()}
 	o.Progress = progress.show
 	result, err := audit.Replay(ctx, o)
@@ -130,6 +134,42 @@ func (r *replaying) run(ctx context.Context, s *session) error {
 		return err
 	}
 	return r.say(s, result)
+}
+
+// open opens what is to be read. The function returned closes it.
+func (r *replaying) open(ctx context.Context, s *session, o *audit.Options) (disconnect func(), err error) {
+	if r.ArchiveOnly {
+		kept, err := archive.Open(r.Archive)
+		if err != nil {
+			return nil, err
+		}
+		o.Source = audit.Archived(kept)
+		return func() {}, nil
+	}
+	client, disconnect, err := openStreams(ctx, r.NATSFlags, "holdfast-replay", s)
+	if err != nil {
+		return nil, err
+	}
+	if o.Source, err = sourceOf(client, r.Archive); err != nil {
+		disconnect()
+		return nil, err
+	}
+	if r.From == "checkpoint" {
+		o.Stored = audit.Buckets(client)
+	}
+	return disconnect, nil
+}
+
+// sourceOf returns the streams, with an archive before them if a folder is named.
+func sourceOf(client *jetstream.Client, dir string) (audit.Source, error) {
+	if dir == "" {
+		return audit.Streams(client), nil
+	}
+	kept, err := archive.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return audit.Joined(kept, audit.Streams(client)), nil
 }
 
 // say says what a reader should know about the numbers.
@@ -335,17 +375,22 @@ type replayDisplay struct {
 }
 
 func (d *replayDisplay) show(p audit.Progress) {
+	rate := float64(p.Events) / max(time.Since(d.began).Seconds(), 0.001)
+	d.at(p.Messages, p.Total, fmt.Sprintf("%s folded, %.0f/s", count(int64(p.Events), "event"), rate))
+}
+
+// at shows that so many messages were read.
+func (d *replayDisplay) at(messages, total uint64, description string) {
 	if d.bar == nil {
-		d.bar = progressbar.NewOptions64(int64(p.Total),
+		d.bar = progressbar.NewOptions64(int64(total),
 			progressbar.OptionSetWriter(d.stderr),
 			progressbar.OptionSetVisibility(isTerminal(d.stderr)),
 			progressbar.OptionSetPredictTime(true),
 			progressbar.OptionClearOnFinish(),
 		)
 	}
-	_ = d.bar.Set64(int64(p.Messages)) // it fails on a bar that is complete
-	rate := float64(p.Events) / max(time.Since(d.began).Seconds(), 0.001)
-	d.bar.Describe(fmt.Sprintf("%s folded, %.0f/s", count(int64(p.Events), "event"), rate))
+	_ = d.bar.Set64(int64(messages)) // it fails on a bar that is complete
+	d.bar.Describe(description)
 }
 
 // clear takes the bar away.

@@ -18,11 +18,12 @@ import (
 
 // witnessing keeps signed checkpoints elsewhere, and cosigns them.
 type witnessing struct {
-	Key    string `help:"File of the witness's own secret key (holdfast key generate --witness)." placeholder:"FILE" required:""`
-	LogKey string `help:"Public key of the log, or a file that has it." placeholder:"VKEY" required:""`
-	Store  string `help:"Folder to keep everything in." placeholder:"DIR" required:""`
-	Once   bool   `help:"Judge the checkpoints that there are, and end, rather than wait for more."`
-	Listen string `help:"Address for /healthz, /readyz and /metrics; empty = none." placeholder:"HOST:PORT"`
+	Key     string `help:"File of the witness's own secret key (holdfast key generate --witness)." placeholder:"FILE" required:""`
+	LogKey  string `help:"Public key of the log, or a file that has it." placeholder:"VKEY" required:""`
+	Store   string `help:"Folder to keep everything in." placeholder:"DIR" required:""`
+	Archive string `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Once    bool   `help:"Judge the checkpoints that there are, and end, rather than wait for more."`
+	Listen  string `help:"Address for /healthz, /readyz and /metrics; empty = none." placeholder:"HOST:PORT"`
 	service.HostFlags
 	service.NATSFlags
 }
@@ -75,7 +76,11 @@ func (w *witnessing) witness(ctx context.Context, s *session, o witness.Options)
 		return err
 	}
 	defer disconnect()
-	o.Client, o.Source = client, witnessSource{audit.Streams(client)}
+	source, err := sourceOf(client, w.Archive)
+	if err != nil {
+		return err
+	}
+	o.Client, o.Source = client, witnessSource{source}
 	x, err := witness.New(o)
 	if err != nil {
 		return err

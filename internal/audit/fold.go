@@ -95,7 +95,7 @@ func spanOf(ctx context.Context, source Source, log jetstream.Log, through uint6
 // check makes sure that the log has the first message of the span.
 func (s *span) check() error {
 	if first := max(s.state.FirstSequence, 1); first > s.from && s.from <= s.state.LastSequence {
-		return fmt.Errorf("%w: %s begins at sequence %d: %s, with which the replay would begin, %s expired or purged; replay from where they are kept",
+		return fmt.Errorf("%w: %s begins at sequence %d: %s, with which the replay would begin, %s expired or purged; if they were archived, name the archive by --archive",
 			jetstream.ErrTrimmed, s.log.Stream, first, gap{s.from, first - 1}, wasOrWere(gap{s.from, first - 1}))
 	}
 	return nil

@@ -167,10 +167,17 @@ func benchQuestions(b *testing.B, s *export.Service) {
 		if len(top.Holders) == 0 {
 			continue // all have expired
 		}
+		half, err := snapshot.Top(benchHolders/2, when.at)
+		if err != nil {
+			b.Fatal(err)
+		}
+		middle := half.Holders[len(half.Holders)-1].ID
+		half.Holders = nil
 		for name, ask := range map[string]func() error{
 			"top100":  func() error { _, err := snapshot.Top(100, when.at); return err },
 			"page100": func() error { _, err := snapshot.Page(100, when.at, &top.Holders[len(top.Holders)-1]); return err },
 			"holder":  func() error { _, err := snapshot.Holder(top.Holders[len(top.Holders)/2].ID, when.at); return err },
+			"middle":  func() error { _, err := snapshot.Holder(middle, when.at); return err }, // as holder, but most are not on one side
 			"totals":  func() error { _, err := snapshot.Totals(when.at); return err },
 			"summary": func() error { _, _, err := snapshot.Summary(100, when.at); return err },
 			"changed": func() error {

@@ -269,11 +269,15 @@ func (f *follower[C]) compare(stream *jetstream.State, asked time.Time) error {
 	return nil
 }
 
-// lag returns how many of the stream's messages are not folded into a checkpoint.
+// lag returns how many of the stream's messages are not folded into a checkpoint. If the stream has forgotten its first messages, it cannot be
+// told how many of them were the partition's; then it is at most so many.
 func lag(stream *jetstream.State, c *state.Checkpoint, partition int) uint64 {
 	held := stream.Partitions[partition]
-	if c.Created != stream.Created.UnixNano() {
+	switch {
+	case c.Created != stream.Created.UnixNano():
 		return held // what is folded came from another stream
+	case stream.FirstSequence > 1:
+		return min(held, stream.LastSequence-min(stream.LastSequence, c.Sequence))
 	}
 	return held - min(held, c.Messages())
 }

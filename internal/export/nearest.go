@@ -11,44 +11,41 @@ import (
 
 // standing is a place in the ranking, as the holders of one slot see it.
 type standing struct {
-	at    *score.Ranked // its id and score; nil: the place before the first
+	at    *score.Ranked // its id and score
 	table *score.Table
+	guess int  // about where its id is
 	found bool // index and own are known
 	index int  // the number of the first holder whose id is greater
-	own   int  // the number of the holder whose id it is; -1: it is none of these
+	own   int  // the number of the holder whose id it is; index: it is none of these
 }
 
 // side returns on which side of the place holder i stands, who has this score: -1 before, 1 behind, 0 it is their own.
 func (p *standing) side(i int, s *score.Sum) int {
 	switch {
-	case p.at == nil || s.Less(&p.at.Score):
+	case s.Less(&p.at.Score):
 		return 1
 	case p.at.Score.Less(s):
 		return -1
 	}
-	return p.tied(i)
-}
-
-// tied is side of a holder that has the place's score: rarely, ids decide.
-func (p *standing) tied(i int) int {
-	if !p.found {
-		p.find()
-	}
+	p.find()
 	switch {
+	case i >= p.index:
+		return 1
 	case i == p.own:
 		return 0
-	case i < p.index:
-		return -1
 	}
-	return 1
+	return -1
 }
 
-// find looks for the place's id in the slot.
+// find looks for the place's id in the slot: rarely, ids decide.
 func (p *standing) find() {
-	p.found = true
-	i, own := p.table.Find(p.at.ID)
-	if p.index, p.own = i, -1; own {
-		p.index, p.own = i+1, i
+	if p.found {
+		return
+	}
+	i, own := p.table.FindNear(p.at.ID, p.guess)
+	p.found, p.index, p.own = true, i, i
+	if own {
+		p.index++
 	}
 }
 
@@ -65,35 +62,41 @@ type nearest struct {
 	side int // -1: those before the place, 1: those behind it
 	kept []candidate
 	full bool // n are kept
-	far  bool // of the present slot, one with the farthest's score was too far away
 }
 
-// near tells whether a holder with a score is worth to be taken: nearer than the farthest, or of the same score.
-func (k *nearest) near(s *score.Sum) bool {
-	if !k.full {
-		return k.n > 0
+// edge returns the score beyond which nobody is to be kept any more, for a place of that score.
+func (k *nearest) edge(place *score.Sum) score.Sum {
+	switch {
+	case k.n == 0:
+		return *place
+	case k.full:
+		return k.kept[0].Score
+	case k.side < 0:
+		return score.MaxSum
 	}
-	farthest := &k.kept[0].Score
-	if k.side < 0 {
-		s, farthest = farthest, s
-	}
-	if k.far {
-		return farthest.Less(s)
-	}
-	return !s.Less(farthest)
+	return score.Sum{}
 }
 
-// take takes in holder i of a slot if its score is near. Of the holders of one slot with equal scores the nearest come
-// first: once one has been too far away, so are the others, and their ids need not be looked at.
-func (k *nearest) take(t *score.Table, i int, s *score.Sum) {
-	if k.near(s) {
-		k.far = !k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
+// take takes in holder i of a slot, who has this score, if it is near enough, and tells whether it is.
+func (k *nearest) take(t *score.Table, i int, s *score.Sum) bool {
+	return k.offer(&candidate{Ranked: score.Ranked{ID: t.ID(i), Reading: score.Reading{Score: *s}}, table: t, number: i})
+}
+
+// takeEqual takes in those of a slot's holders that have one score, from holder i on and away from the place. scores are those
+// of all in the slot at an instant.
+func (k *nearest) takeEqual(t *score.Table, at events.Time, scores []score.Sum, i int, s *score.Sum) {
+	for ; i >= 0 && i < len(scores); i += k.side {
+		if scores[i] == *s && t.Counts(i, at) && !k.take(t, i, s) {
+			return // the others, by their ids, are farther still
+		}
 	}
 }
 
 // offer keeps a candidate if it is near enough.
 func (k *nearest) offer(c *candidate) bool {
 	switch {
+	case k.n == 0:
+		return false
 	case !k.full:
 		heap.Push(k, *c)
 		k.full = len(k.kept) == k.n

@@ -2,7 +2,6 @@ package export
 
 import (
 	"runtime"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -27,25 +26,43 @@ type finding struct {
 	behind nearest
 	total  score.Total
 
-	passed []int // of the present slot, those before the place that are near
+	sifted score.Sifted // of the present slot
+
+	// Of the slots in which ids decided: how many holders they have, and how many of these have ids up to the place's.
+	seen, passed int
 }
+
+// beforeAll is a place before the first of every ranking.
+var beforeAll = score.Ranked{Reading: score.Reading{Score: score.MaxSum}}
+
+// stretch is how many slots a processor takes at a time.
+const stretch = 32 // divides events.Slots
 
 // scan goes over all holders, on as many processors as there are.
 func (s *Snapshot) scan(q question) *finding {
-	var next atomic.Int64 // the partition to take next
-	findings := make([]finding, min(runtime.GOMAXPROCS(0), len(s.holds.partitions)))
+	var next atomic.Int64 // the slot to go on at
+	findings := make([]finding, runtime.GOMAXPROCS(0))
 	var workers sync.WaitGroup
 	for i := range findings {
 		f := &findings[i]
 		f.before, f.behind = nearest{n: q.before, side: -1}, nearest{n: q.behind, side: 1}
 		workers.Go(func() {
+			var tables []*score.Table
 			var scores []score.Sum
-			for p := next.Add(1) - 1; p < int64(len(s.holds.partitions)); p = next.Add(1) - 1 {
-				for _, slot := range s.holds.partitions[p].slots {
-					if slot != nil {
-						scores = slot.Content.Evaluate(q.at, scores)
-						f.add(&q, slot.Content.Table, scores)
+			for {
+				from := int(next.Add(stretch) - stretch)
+				if from >= len(s.holds.partitions)*events.Slots {
+					return
+				}
+				tables = tables[:0] // before any is evaluated: so the processor waits for all of them at once
+				for _, slot := range s.holds.partitions[from/events.Slots].slots[from%events.Slots:][:stretch] {
+					if slot != nil && slot.Content.Len() > 0 {
+						tables = append(tables, slot.Content.Table)
 					}
+				}
+				for _, t := range tables {
+					scores = t.Evaluate(q.at, scores)
+					f.add(&q, t, scores)
 				}
 			}
 		})
@@ -64,30 +81,54 @@ func (f *finding) add(q *question, t *score.Table, scores []score.Sum) {
 		total := t.Total(q.at, scores)
 		f.total.Add(&total)
 	}
-	p := standing{at: q.after, table: t}
-	f.before.far, f.behind.far, f.passed = false, false, f.passed[:0]
-	for i := range scores {
-		if !t.Counts(i, q.at) {
-			continue
-		}
-		f.of++
-		s := &scores[i]
-		if q.after != nil {
-			if side := p.side(i, s); side <= 0 {
-				f.ahead++
-				if side < 0 && f.before.near(s) {
-					f.passed = append(f.passed, i)
-				}
-				continue
-			}
-		}
-		if f.behind.near(s) {
-			f.behind.take(t, i, s)
+	p := f.standing(q, t)
+	band := score.Band{From: f.behind.edge(&p.at.Score), To: f.before.edge(&p.at.Score)}
+	t.Sift(q.at, scores, &band, &f.sifted)
+	f.of += f.sifted.Counting
+	f.ahead += f.sifted.Above
+	for _, i := range f.sifted.Between {
+		switch s := &scores[i]; p.side(int(i), s) {
+		case -1:
+			f.ahead++
+			f.before.take(t, int(i), s)
+		case 0:
+			f.ahead++
+		case 1:
+			f.behind.take(t, int(i), s)
 		}
 	}
-	for _, i := range slices.Backward(f.passed) { // of equal scores the nearest first
-		f.before.take(t, i, &scores[i])
+	atTo, atFrom := f.sifted.AtTo > 0, f.sifted.AtFrom > 0
+	if atTo && band.To != p.at.Score {
+		f.ahead += f.sifted.AtTo
+		f.before.takeEqual(t, q.at, scores, len(scores)-1, &band.To)
 	}
+	if atFrom && band.From != p.at.Score {
+		f.behind.takeEqual(t, q.at, scores, 0, &band.From)
+	}
+	if atTo && band.To == p.at.Score || atFrom && band.From == p.at.Score {
+		p.find()
+		f.before.takeEqual(t, q.at, scores, p.own-1, &p.at.Score)
+		f.behind.takeEqual(t, q.at, scores, p.index, &p.at.Score)
+		t.Sift(q.at, scores[:p.index], &score.Band{From: p.at.Score, To: p.at.Score}, &f.sifted)
+		f.ahead += f.sifted.AtTo
+	}
+	if p.found {
+		f.seen += len(scores)
+		f.passed += p.index
+	}
+}
+
+// standing returns the place that is asked about, as a slot's holders see it. A slot has the holders of a hash, so the place's id
+// has about the same share of each before it.
+func (f *finding) standing(q *question, t *score.Table) standing {
+	p := standing{at: q.after, table: t, guess: t.Len() / 2}
+	if p.at == nil {
+		p.at = &beforeAll
+	}
+	if f.seen > 0 {
+		p.guess = t.Len() * f.passed / f.seen
+	}
+	return p
 }
 
 func (f *finding) merge(other *finding) {

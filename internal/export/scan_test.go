@@ -39,8 +39,8 @@ func newLawWorld(t *rapid.T) *lawWorld {
 		p.Score.Window, p.Score.WindowStep = 6*60*minute, 60*minute
 	}
 	w := &lawWorld{t: t, policy: &p, folds: map[events.Place]*score.Holders{}, rolls: map[events.Place]*roll{}, clock: 10_000 * minute}
-	// Ids of three slots of two partitions.
-	for i, places := 0, map[events.Place]int{{Partition: 3, Slot: 1}: 8, {Partition: 3, Slot: 200}: 1, {Partition: 9, Slot: 7}: 6}; len(w.ids) < 15; i++ {
+	// Ids of three slots of three partitions, the last of all among them.
+	for i, places := 0, map[events.Place]int{{Partition: 3, Slot: 1}: 8, {Partition: 15, Slot: 255}: 1, {Partition: 9, Slot: 7}: 6}; len(w.ids) < 15; i++ {
 		id := fmt.Sprint("id-", i)
 		if at := events.PlaceOf(id); places[at] > 0 {
 			places[at]--

@@ -69,7 +69,8 @@ func checkStream(ctx context.Context, c *Checkpoint, now jetstream.State, stream
 	}
 	switch {
 	case now.FirstSequence > c.Sequence+1:
-		return fmt.Errorf("%w: %s begins at sequence %d, and the partition is folded through %d", jetstream.ErrTrimmed, log.Stream, now.FirstSequence, c.Sequence)
+		return fmt.Errorf("%w: %s begins at sequence %d, and the partition is folded through %d: what is between was purged, and lies in the archive if there is one",
+			jetstream.ErrTrimmed, log.Stream, now.FirstSequence, c.Sequence)
 	case now.LastSequence < c.Sequence:
 		return fmt.Errorf("%w: %s ends at sequence %d, and the partition is folded through %d", jetstream.ErrStreamChanged, log.Stream, now.LastSequence, c.Sequence)
 	case c.LastSequence == 0 || c.LastSequence < now.FirstSequence:

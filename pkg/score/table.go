@@ -107,8 +107,31 @@ func (t *Table) ID(i int) string {
 func (t *Table) Encoding(i int) string { return t.text[t.begins[i]:t.begins[i+1]] }
 
 // Find returns the number of the holder of that id, and true; or that of the first holder behind it, and false.
-func (t *Table) Find(id string) (i int, found bool) {
-	i = sort.Search(t.Len(), func(i int) bool { return t.ID(i) >= id })
+func (t *Table) Find(id string) (i int, found bool) { return t.FindNear(id, t.Len()/2) }
+
+// FindNear does what Find does, and looks at few ids if guess is near the number that it returns. Any guess will do.
+func (t *Table) FindNear(id string, guess int) (i int, found bool) {
+	low, high := 0, t.Len() // the ids before low are less, those from high on are not
+	if guess = min(max(guess, 0), high); guess < high && t.ID(guess) < id {
+		low = guess + 1
+		for step := 4; low+step < high; step *= 2 {
+			if t.ID(low+step) >= id {
+				high = low + step
+				break
+			}
+			low += step + 1
+		}
+	} else {
+		high = guess
+		for step := 4; high-step > low; step *= 2 {
+			if t.ID(high-step) < id {
+				low = high - step + 1
+				break
+			}
+			high -= step
+		}
+	}
+	i = low + sort.Search(high-low, func(i int) bool { return t.ID(low+i) >= id })
 	return i, i < t.Len() && t.ID(i) == id
 }
 

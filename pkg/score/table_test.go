@@ -65,7 +65,11 @@ func TestTableSaysWhatTheFoldSays(t *testing.T) {
 			t.Fatalf("holders %v, want %v", ids, want)
 		}
 		for range 5 {
-			at := max(table.Since(), steps[len(steps)-1].clock+events.Time(rapid.Int64Range(-int64(day), int64(9*day)).Draw(t, "ask")))
+			at := steps[len(steps)-1].clock + events.Time(rapid.Int64Range(-int64(day), int64(9*day)).Draw(t, "ask"))
+			if bends := table.Bends(); len(bends) > 0 && rapid.Bool().Draw(t, "at a bend") {
+				at = rapid.SampledFrom(bends).Draw(t, "bend").At - events.Time(rapid.Int64Range(0, 1).Draw(t, "before"))
+			}
+			at = max(table.Since(), at)
 			scores := table.Evaluate(at, nil)
 			var want score.Total
 			for i, id := range ids {
@@ -85,7 +89,77 @@ func TestTableSaysWhatTheFoldSays(t *testing.T) {
 			if diff := cmp.Diff(want, table.Total(at, scores), exact); diff != "" {
 				t.Fatalf("the total at %s (-want +got):\n%s", at, diff)
 			}
+			checkSift(t, table, at, scores)
 			checkBends(t, table, at, at+events.Time(rapid.Int64Range(0, int64(2*day)).Draw(t, "later")))
+		}
+	})
+}
+
+// checkSift makes sure that the holders that count lie to a band as comparing them one by one says.
+func checkSift(t *rapid.T, table *score.Table, at events.Time, scores []score.Sum) {
+	// Edges that some scores have, that lie next to them, and that differ from them in a single byte of any limb.
+	edge := func(name string) score.Sum {
+		var b [32]byte
+		if table.Len() > 0 {
+			b = scores[rapid.IntRange(0, table.Len()-1).Draw(t, name)].Bytes()
+		}
+		b[rapid.IntRange(0, 31).Draw(t, "byte")] += rapid.SampledFrom([]byte{0, 0, 1, 255}).Draw(t, "plus")
+		return score.SumFromBytes(b)
+	}
+	band := score.Band{From: edge("from"), To: edge("to")}
+	if band.To.Less(&band.From) {
+		band.From, band.To = band.To, band.From
+	}
+	want := score.Sifted{Between: []int32{}}
+	for i := range scores {
+		if _, counts := table.At(i, at); !counts {
+			continue
+		}
+		want.Counting++
+		switch from, to := scores[i].Cmp(band.From), scores[i].Cmp(band.To); {
+		case to > 0:
+			want.Above++
+		case from > 0 && to < 0:
+			want.Between = append(want.Between, int32(i))
+		}
+		if scores[i] == band.From {
+			want.AtFrom++
+		}
+		if scores[i] == band.To {
+			want.AtTo++
+		}
+	}
+	got := score.Sifted{Between: make([]int32, rapid.IntRange(0, 3).Draw(t, "room"))}
+	table.Sift(at, scores, &band, &got)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Fatalf("at %s from %s to %s (-want +got):\n%s", at, band.From, band.To, diff)
+	}
+}
+
+// Wherever looking for an id begins, what is found is what there is.
+func TestFindNearAnyGuess(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := policy()
+		hs := score.NewHolders(p)
+		var late []score.Late
+		n := rapid.IntRange(0, 70).Draw(t, "holders")
+		for i := range n {
+			e := events.HoldEvent{Kind: events.KindHold, Token: "token", Holder: fmt.Sprintf("%03d", i), End: events.Open}
+			if _, err := hs.Apply(&e, events.Position{Clock: day}, &late); err != nil {
+				t.Fatal(err)
+			}
+		}
+		table := tableOf(t, hs, p)
+		guess := rapid.IntRange(-2, n+2).Draw(t, "guess")
+		for i := range n {
+			if got, found := table.FindNear(fmt.Sprintf("%03d", i), guess); got != i || !found {
+				t.Fatalf("number %d of %d is found as %d, %v, from %d on", i, n, got, found, guess)
+			}
+		}
+		for i := range n + 1 {
+			if got, found := table.FindNear(fmt.Sprintf("%03d", i-1)+"x", guess); got != i || found {
+				t.Fatalf("what comes before number %d of %d would be %d, %v, from %d on", i, n, got, found, guess)
+			}
 		}
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/archive"
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/export"
@@ -38,7 +39,7 @@ const natsConfig = "../../deploy/compose/nats-server.conf"
 // environment gives the test what the compose file gives to a NATS server: every user's password is its name.
 func environment(t *testing.T) {
 	t.Helper()
-	for _, user := range []string{"routes", "producer", "ingest", "aggregator", "exporter", "auditor", "operator"} {
+	for _, user := range []string{"routes", "producer", "ingest", "aggregator", "exporter", "auditor", "archiver", "operator"} {
 		t.Setenv(strings.ToUpper(user)+"_PASSWORD", `"`+user+`"`)
 	}
 	t.Setenv("SERVER_NAME", "nats-1")
@@ -169,6 +170,29 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	})
 	await(t, "a witness has cosigned what the auditor may read", func() error {
 		return witnessAs(ctx, connect(t, as("auditor")), key, t.TempDir())
+	})
+	archiver := archive.Options{Dir: t.TempDir(), Client: connect(t, as("archiver")), Purge: true}
+	await(t, "the archiver has the logs forget what is folded", func() error {
+		r, err := archive.Run(ctx, archiver)
+		if err != nil {
+			return err
+		}
+		if holds := r.Streams[0]; holds.Last != 3 || holds.Purged.First != 3 {
+			return fmt.Errorf("%+v, %+v", holds, holds.Purged)
+		}
+		return nil
+	})
+	await(t, "the auditor finds everything the same, by the archive", func() error {
+		client := connect(t, as("auditor"))
+		kept, err := archive.Open(archiver.Dir)
+		if err != nil {
+			return err
+		}
+		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Joined(kept, audit.Streams(client)), Stored: audit.Buckets(client)})
+		if err != nil || r.Verdict != audit.Same || r.Compared.Holders != 2 {
+			return fmt.Errorf("%+v, %w", r, err)
+		}
+		return nil
 	})
 	await(t, "the exporter sees who serves the partitions", func() error { return everyPartitionIsOwned("http://" + showing.Addr()) })
 	stopAll()

@@ -54,6 +54,7 @@ var table = []row{
 	{path: "internal/export", rule: "services never import one another", never: except(services, "internal/export")},
 	{path: "internal/audit", rule: "services never import one another", never: except(services, "internal/audit")},
 	{path: "internal/attest", rule: "what is signed is made and opened by arithmetic alone", ours: []string{"internal/merkle", "pkg/events"}, never: slices.Concat(nats, logging, []string{"os", "io", "net"})},
+	{path: "internal/archive", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/proof", rule: "a proof is verified with nothing but a public key: by arithmetic alone", ours: []string{"internal/attest", "internal/merkle", "pkg/events", "pkg/score", "pkg/wire"}, never: slices.Concat(nats, logging, []string{"os", "io", "net"})},
 	{path: "internal/proof/prooftest", rule: "free: only tests import it"},
 	{path: "internal/state", rule: "what services share never imports them", never: services},

@@ -1,0 +1,37 @@
+package archive
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+)
+
+const (
+	lockName = "lock"             // its lock says that a process adds to the archive
+	fileMode = fs.FileMode(0o600) // events may be nobody else's business
+)
+
+// errLocked is what tryLock returns when another holds the lock.
+var errLocked = errors.New("locked")
+
+// lockFolder makes an archive's folder if it is missing, and locks it for this process, until the file returned is closed or the process ends.
+// The file is left: to remove it would let two processes lock two files of one name.
+func lockFolder(dir string) (*os.File, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the archive's folder: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode)
+	if err != nil {
+		return nil, fmt.Errorf("lock the archive: %w", err)
+	}
+	if err := tryLock(lock); err != nil {
+		lock.Close()
+		if errors.Is(err, errLocked) {
+			return nil, fmt.Errorf("another process adds to the archive %s: stop it, or choose another folder", dir)
+		}
+		return nil, fmt.Errorf("lock the archive %s: %w", dir, err)
+	}
+	return lock, nil
+}
