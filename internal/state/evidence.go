@@ -6,6 +6,9 @@ import (
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
+// emptySlot is the leaf of a slot that nothing has reached.
+var emptySlot = merkle.Leaf(nil)
+
 // StateLeaves returns the hashes of the leaves of the tree of the partition's state: that of its totals, then of each slot that which has
 // the 32 bytes of the slot's root, or no bytes if nothing has reached the slot. They are a function of the stream up to the
 // partition's last message.
@@ -17,7 +20,7 @@ func (p *Partition[E, C]) StateLeaves() (leaves []merkle.Hash, ok bool) {
 	for i, s := range p.slots {
 		switch {
 		case s == nil:
-			leaves = append(leaves, merkle.Leaf(nil))
+			leaves = append(leaves, emptySlot)
 		case s.Sequence > p.Sequence:
 			return nil, false
 		default:

@@ -42,6 +42,8 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -49,10 +51,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/test/faults/check"
 	"github.com/city-chain/holdfast/test/faults/load"
 	"github.com/city-chain/holdfast/test/faults/rig"
@@ -106,6 +110,7 @@ type run struct {
 	scaled   atomic.Int64
 	pace     pace
 	calm     calm
+	key      ed25519.PublicKey // by which checkpoints are signed; nil = nothing is signed
 
 	mu       sync.Mutex
 	troubles []string      // guarded by mu
@@ -159,7 +164,9 @@ func (r *run) start(ctx context.Context, folder string, able []kind) (err error)
 		WorkerFlags: []string{"--max-holds", strconv.Itoa(maxHolds), "--max-tokens", strconv.Itoa(maxTokens), "--max-series", strconv.Itoa(maxSeries)},
 	}
 	if r.Unfenced {
-		o.Tags = "unfenced"
+		o.Tags = "unfenced" // and unsigned: what is damaged contradicts what is signed, and the worker would notice
+	} else if err := r.sign(folder, &o); err != nil {
+		return err
 	}
 	for _, k := range able {
 		if k.disk {
@@ -171,6 +178,22 @@ func (r *run) start(ctx context.Context, folder string, able []kind) (err error)
 	}
 	r.result.Commit = commitOf(r.rig.Program("aggregator"), moduleRoot())
 	return nil
+}
+
+// sign has the workers sign checkpoints, by a key that is made here.
+func (r *run) sign(folder string, o *rig.Options) error {
+	secret, public, err := attest.GenerateKey("faults.example.org")
+	if err != nil {
+		return err
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.SplitN(public, "+", 3)[2])
+	if err != nil {
+		return err
+	}
+	r.key = raw[1:] // behind the byte that says what kind of key it is
+	path := filepath.Join(folder, "signing-key")
+	o.WorkerFlags = append(o.WorkerFlags, "--signing-key", path, "--sign-every", "10s")
+	return os.WriteFile(path, []byte(secret), 0o600)
 }
 
 // faults makes the faults while the load goes on, and has it all checked. The report is what was found, also if there is an error.
@@ -304,7 +327,7 @@ func (r *run) settle(ctx context.Context) {
 	}
 	note(r.rig.AwaitServers(ctx, patience))
 	if r.Servers > 1 {
-		note(r.rig.AwaitReplicas(ctx, patience, "HOLDS", "POH", "REJECTED", "KV_HOLDS_STATE", "KV_POH_STATE"))
+		note(r.rig.AwaitReplicas(ctx, patience, "HOLDS", "POH", "REJECTED", "CHECKPOINTS", "KV_HOLDS_STATE", "KV_POH_STATE"))
 	}
 	note(r.awaitFolded(ctx, patience))
 	r.result.SecondsToFold = time.Since(began).Seconds()
@@ -343,7 +366,7 @@ func (r *run) check(ctx context.Context, ledger *check.Ledger) (*check.Report, e
 	if err != nil {
 		return &check.Report{}, err
 	}
-	o := check.Options{Source: source, Exporter: r.rig.ExporterURL(), Ledger: ledger, Logf: r.logf}
+	o := check.Options{Source: source, Exporter: r.rig.ExporterURL(), Ledger: ledger, SigningKey: r.key, Logf: r.logf}
 	if r.Unfenced {
 		o.Exporter = "" // it withholds what is damaged
 	}

@@ -37,6 +37,7 @@ type Result struct {
 	Resent             int64  `json:"resent"`   // messages sent again: on purpose, or since their outcome was not known
 	Duplicates         uint64 `json:"duplicates"`
 	Rejections         uint64 `json:"rejections"`
+	Signed             uint64 `json:"signed"` // checkpoints, all of them verified
 	Holders            int    `json:"holders"`
 	Nodes              int    `json:"nodes"`
 	Score              string `json:"score"` // of all holders, in 400 days
@@ -66,7 +67,7 @@ func newResult(o *Options, not []string) *Result {
 
 // finish takes up what the checker has found, and what went wrong besides.
 func (r *Result) finish(report *check.Report, troubles []string, all time.Duration) {
-	r.Stored, r.Messages, r.Duplicates, r.Rejections = report.Events, report.Messages, report.Duplicates, report.Rejections
+	r.Stored, r.Messages, r.Duplicates, r.Rejections, r.Signed = report.Events, report.Messages, report.Duplicates, report.Rejections, report.Signed
 	r.Holders, r.Nodes, r.Score = report.Holders, report.Nodes, report.Score
 	r.Minutes = all.Minutes()
 	r.Wrong, r.Damaged = report.Wrong+len(troubles), report.Damaged
@@ -108,7 +109,7 @@ func (r *Result) Print(w io.Writer) {
 		name  string
 		value any
 	}{
-		{"events", r.Events}, {"  during the faults", r.EventsDuringFaults}, {"events stored", r.Stored}, {"duplicates", r.Duplicates}, {"rejections", r.Rejections},
+		{"events", r.Events}, {"  during the faults", r.EventsDuringFaults}, {"events stored", r.Stored}, {"duplicates", r.Duplicates}, {"rejections", r.Rejections}, {"signed checkpoints", r.Signed},
 		{"messages", r.Messages}, {"sent again", r.Resent}, {"holders", r.Holders}, {"nodes", r.Nodes},
 		{"imports of the log", r.Imports}, {"imports killed", r.ImportsKilled},
 	} {

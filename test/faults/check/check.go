@@ -1,12 +1,13 @@
 // Package check is the independent checker of Holdfast's state: an auditor that shares no code with what it audits.
 //
-// It reads the streams HOLDS, POH and REJECTED and the buckets HOLDS_STATE and POH_STATE by plain nats.go, decodes what is in them
+// It reads the streams HOLDS, POH, REJECTED and CHECKPOINTS and the buckets HOLDS_STATE and POH_STATE by plain nats.go, decodes what is in them
 // with general libraries, and folds every event again, in the most obvious way: a holder is a list of holds, a score is the sum
 // over that list, a node is a list of latencies for each thing that it did, the numbers of a producer are a set. All arithmetic
 // is math/big. What events mean is taken from docs/producers.md, what the state looks like from docs/state-format.md.
 //
 //	stream HOLDS, POH ──► decode ──► naive fold ──┬──► equal? ◄── slots and checkpoints of the buckets
 //	                                             ├──► equal? ◄── stream REJECTED
+//	                                             ├──► equal? ◄── what was signed, in the stream CHECKPOINTS
 //	                                             ├──► equal? ◄── what the exporter answers
 //	                                             └──► equal? ◄── what the producers know that they sent ([Ledger])
 //
@@ -15,6 +16,7 @@ package check
 
 import (
 	"context"
+	"crypto/ed25519"
 	"fmt"
 	"math/big"
 	"runtime"
@@ -33,6 +35,8 @@ type Options struct {
 	Source   Source
 	Exporter string  // base URL of an exporter to be asked; "" = none
 	Ledger   *Ledger // what the producers know; nil = nothing is known
+	// SigningKey is the key by which checkpoints are signed, also when a worker stops; nil = nothing is signed.
+	SigningKey ed25519.PublicKey
 	// Logf is told how the check goes on; nil discards.
 	Logf func(format string, args ...any)
 }
@@ -43,6 +47,7 @@ type Report struct {
 	Events     uint64 // in those messages, each time that they came
 	Duplicates uint64 // of these: numbered events that came again
 	Rejections uint64 // in the stream REJECTED
+	Signed     uint64 // signed checkpoints
 	Holders    int
 	Nodes      int
 	Score      string // of all holders together, at the ledger's instant, in weight·seconds

@@ -11,6 +11,7 @@ import (
 
 	"github.com/vmihailenco/msgpack/v5"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -113,6 +114,28 @@ func TestNotices(t *testing.T) {
 		key := "$KV.HOLDS_STATE.c." + strconv.Itoa(place.Partition)
 		return parts("KV_HOLDS_STATE", key, func(all []any) []any { change(all); return all })
 	}
+	// sign has the last checkpoint of the partition say something else.
+	sign := func(change func(*attest.Statement)) func(*world) {
+		return func(w *world) {
+			list := w.all["CHECKPOINTS"]
+			for _, m := range slices.Backward(list) {
+				if m.Subject == jetstream.CheckpointSubject(jetstream.Holds, place.Partition) {
+					text, _, _ := strings.Cut(string(m.Data), "\n\n")
+					s, err := attest.ParseStatement(text + "\n")
+					if err != nil {
+						t.Fatal(err)
+					}
+					if change(s); s.Size == 0 {
+						t.Fatal("there is nothing to sign")
+					}
+					if m.Data, err = w.signer.Sign(s); err != nil {
+						t.Fatal(err)
+					}
+					return
+				}
+			}
+		}
+	}
 	totals := func(all []any) []any { return all[10].([]any) }
 	tests := map[string]struct {
 		fold  func(string, *Message) []*Message // what the state is folded from instead
@@ -178,9 +201,22 @@ func TestNotices(t *testing.T) {
 		"numbers that overlap": {after: checkpoint(func(all []any) {
 			totals(all)[4] = []any{append(totals(all)[4].([]any)[0].([]any), 4, 4)}
 		}), want: "the numbers 4 to 4 behind 3"},
-		"another last message":         {after: checkpoint(func(all []any) { all[8] = make([]byte, 32) }), want: "leaf of the last message"},
-		"another tree of messages":     {after: checkpoint(func(all []any) { all[9] = make([]byte, len(all[9].([]byte))) }), want: "roots of the messages"},
-		"a producer twice":             {after: checkpoint(func(all []any) { totals(all)[4] = append(totals(all)[4].([]any), totals(all)[4].([]any)[0]) }), want: "p stands behind p"},
+		"another last message":     {after: checkpoint(func(all []any) { all[8] = make([]byte, 32) }), want: "leaf of the last message"},
+		"another tree of messages": {after: checkpoint(func(all []any) { all[9] = make([]byte, len(all[9].([]byte))) }), want: "roots of the messages"},
+		"a producer twice":         {after: checkpoint(func(all []any) { totals(all)[4] = append(totals(all)[4].([]any), totals(all)[4].([]any)[0]) }), want: "p stands behind p"},
+		"a history rewritten, and folded anew": {after: func(w *world) {
+			w.all["HOLDS"][0].Data = holdOf(numbered, 4, "gold", "silver")
+			before := w.all["CHECKPOINTS"]
+			w.all["REJECTED"], w.all["KV_HOLDS_STATE"], w.all["KV_POH_STATE"] = nil, nil, nil
+			w.fold(nil)
+			w.all["CHECKPOINTS"] = before
+		}, want: "have another root"},
+		"another state signed":         {after: sign(func(s *attest.Statement) { s.State[0]++ }), want: "the state that was signed last is not what is stored"},
+		"another clock signed":         {after: sign(func(s *attest.Statement) { s.Clock++ }), want: "should be from"},
+		"fewer messages signed":        {after: sign(func(s *attest.Statement) { s.Size-- }), want: "signed checkpoint"},
+		"of another partition":         {after: sign(func(s *attest.Statement) { s.Partition ^= 1 }), want: "it is of"},
+		"a signature changed":          {after: func(w *world) { w.signer = otherSigner }, want: "its signature is wrong"},
+		"nothing signed":               {after: func(w *world) { w.all["CHECKPOINTS"] = nil }, want: "the last signed checkpoint is of 0 messages"},
 		"a message of the stream lost": {after: func(w *world) { w.all["HOLDS"] = w.all["HOLDS"][:3] }, want: "should be"},
 	}
 	for _, name := range slices.Sorted(maps.Keys(tests)) {
@@ -233,6 +269,7 @@ func TestDamage(t *testing.T) {
 	}
 
 	delete(w.all, "KV_HOLDS_STATE")
+	delete(w.all, "CHECKPOINTS")
 	w.fold(nil)
 	if r := w.check(t, nil); r.Wrong > 0 {
 		t.Fatalf("folded: %q", r.Disagreements)

@@ -29,6 +29,8 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 	} else if p.messages > 0 {
 		c.disagree("%s: %d messages, and no checkpoint", where, p.messages)
 	}
+	roots := map[int]string{}
+	value := m
 	for number := range slots {
 		m, err := c.Source.Last(ctx, p.log.bucket, fmt.Sprintf("%ss.%d.%d", prefix, p.number, number))
 		if err != nil {
@@ -56,7 +58,8 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			c.disagree("%s: it is in the bucket, and no event belongs there", slotName)
 			continue
 		}
-		if found := (listedSlot{s.sequence, slotRoot(p.log, m.Data)}); listed != found { // they are stored together: one was overwritten
+		roots[number] = slotRoot(p.log, m.Data)
+		if found := (listedSlot{s.sequence, roots[number]}); listed != found { // they are stored together: one was overwritten
 			c.damage("%s: it is folded through %d with the root %x; the checkpoint lists it (%t) through %d with the root %x",
 				slotName, found.sequence, found.root, isListed, listed.sequence, listed.root)
 		}
@@ -67,6 +70,9 @@ func (c *checker) compare(ctx context.Context, p *partition, stream Stream) (sto
 			c.disagree("%s: version %d, of a stream made at %v; the stream was made at %v", slotName, s.version, s.created, stream.Created)
 		}
 		c.compareSlot(slotName, p, want, s)
+	}
+	if c.SigningKey != nil && value != nil {
+		return stored, c.compareSigned(ctx, p, stream, value.Data, roots)
 	}
 	return stored, nil
 }

@@ -2,6 +2,8 @@ package check
 
 import (
 	"context"
+	"crypto/ed25519"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -11,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -50,6 +53,29 @@ func (m *memory) Last(_ context.Context, stream, subject string) (*Message, erro
 	return nil, nil
 }
 
+var testSigner, otherSigner = newSigner(), newSigner()
+
+func newSigner() *attest.Signer {
+	secret, _, err := attest.GenerateKey("ledger.example.org")
+	if err != nil {
+		panic(err)
+	}
+	s, err := attest.NewSigner(secret)
+	if err != nil {
+		panic(err)
+	}
+	return s
+}
+
+// publicKey returns the key in the text form that attest gives it.
+func publicKey(text string) ed25519.PublicKey {
+	b, err := base64.StdEncoding.DecodeString(strings.SplitN(text, "+", 3)[2])
+	if err != nil {
+		panic(err)
+	}
+	return b[1:]
+}
+
 // made is when the streams of tests were made.
 var made = time.Unix(1_700_000_000, 123)
 
@@ -58,13 +84,14 @@ type world struct {
 	memory
 	random *rand.Rand
 	policy state.Policy
+	signer *attest.Signer
 }
 
 func newWorld(seed uint64) *world {
 	p := state.DefaultPolicy()
 	p.Score.MaxHolds, p.Score.MaxTokens, p.PoH.MaxSeries, p.MaxProducers = 12, 3, 5, 3
-	w := &world{memory{map[string]*Stream{}, map[string][]*Message{}}, rand.New(rand.NewPCG(seed, 0)), p}
-	for _, name := range []string{"HOLDS", "POH", "REJECTED", "KV_HOLDS_STATE", "KV_POH_STATE"} {
+	w := &world{memory{map[string]*Stream{}, map[string][]*Message{}}, rand.New(rand.NewPCG(seed, 0)), p, testSigner}
+	for _, name := range []string{"HOLDS", "POH", "REJECTED", "CHECKPOINTS", "KV_HOLDS_STATE", "KV_POH_STATE"} {
 		w.streams[name] = &Stream{Created: made, Metadata: map[string]string{}}
 		for k, v := range p.Map() {
 			w.streams[name].Metadata["holdfast."+k] = v
@@ -97,7 +124,21 @@ func foldPartition[E, C any](w *world, log *state.Log[E, C], number int, change 
 	p := state.NewPartition(log, &w.policy, made, number)
 	bucket := map[string][]byte{}
 	var refused []jetstream.Rejection
+	signed := uint64(0)
+	sign := func() {
+		s, ok := p.Statement()
+		if !ok || s.Size == signed {
+			return
+		}
+		signed = s.Size
+		note, err := w.signer.Sign(&s)
+		if err != nil {
+			panic(err)
+		}
+		w.store("CHECKPOINTS", jetstream.CheckpointSubject(log.Log, number), made, nil, note)
+	}
 	flush := func() {
+		defer sign()
 		for _, put := range p.Prepare("attempt").Puts {
 			bucket["$KV."+log.Bucket+"."+put.Key] = slices.Clone(put.Value)
 		}
@@ -128,7 +169,7 @@ func foldPartition[E, C any](w *world, log *state.Log[E, C], number int, change 
 // check runs the checker.
 func (w *world) check(t *testing.T, ledger *Ledger) *Report {
 	t.Helper()
-	r, err := Run(t.Context(), Options{Source: w, Ledger: ledger})
+	r, err := Run(t.Context(), Options{Source: w, Ledger: ledger, SigningKey: publicKey(w.signer.Public())})
 	if err != nil {
 		t.Fatal(err)
 	}
