@@ -221,7 +221,11 @@ func TestStateRefused(t *testing.T) {
 		"events: another leaf":        {func(f *proof.File) { f.Events[0].Leaf++ }, ""},
 		"events: no path":             {func(f *proof.File) { f.Events[0].Path = [][]byte{} }, "root of messages"},
 		"events: a path is changed":   {func(f *proof.File) { f.Events[0].Path[0][0] ^= 1 }, "root of messages"},
-		"events: another's":           {func(f *proof.File) { f.Events = w.File(prooftest.InPartition("alice", 4)[3], true).Events }, "are [], not [0]"},
+		"events: none of the holder's": {func(f *proof.File) {
+			f.Events = w.File(prooftest.InPartition("alice", 4)[3], true).Events
+			f.Events[0].Items = []int{}
+		}, "are [], not []"},
+		"events: another's": {func(f *proof.File) { f.Events = w.File(prooftest.InPartition("alice", 4)[3], true).Events }, "are [], not [0]"},
 	} {
 		f, err := proof.Decode(encode(t, w.File("alice", true)))
 		if err != nil {
@@ -257,6 +261,28 @@ func TestUndecodable(t *testing.T) {
 	f.Events = []proof.Message{{Sequence: m.Sequence, Stored: m.Time.UnixNano(), Leaf: 2, Data: m.Data, Items: []int{0}, Path: proof.Path(merkle.NewTree(leaves).Inclusion(2))}}
 	if _, err := read(encode(t, f), w.Key); !errors.Is(err, proof.ErrRefused) || !strings.Contains(err.Error(), "it has no events") {
 		t.Errorf("a message that does not decode: %v", err)
+	}
+}
+
+// A log that was signed out of order does not pass for one, in whichever order its messages are shown.
+func TestOutOfOrder(t *testing.T) {
+	w := signedBusy(t)
+	f := w.File("alice", true)
+	two, one := f.Events[0], f.Events[1]
+	two.Leaf, one.Leaf = 1, 0
+	tree := merkle.NewTree([]merkle.Hash{merkle.Message(one.Sequence, one.Stored, one.Data), merkle.Message(two.Sequence, two.Stored, two.Data)})
+	two.Path, one.Path = proof.Path(tree.Inclusion(1)), proof.Path(tree.Inclusion(0))
+	w.Sign(func(s *attest.Statement) { s.Size, s.Root = 2, tree.Root() })
+	f.Checkpoint = string(w.Signed)
+	for _, list := range [][]proof.Message{{one, two}, {two, one}} {
+		f.Events = list
+		if _, err := read(encode(t, f), w.Key); !errors.Is(err, proof.ErrRefused) || !strings.Contains(err.Error(), "behind the message before it") {
+			t.Errorf("messages %d, %d: %v", list[0].Sequence, list[1].Sequence, err)
+		}
+		f.Events = list[:1]
+		if _, err := read(encode(t, f), w.Key); err != nil {
+			t.Errorf("message %d alone: %v", list[0].Sequence, err)
+		}
 	}
 }
 
