@@ -28,8 +28,11 @@ type commands struct {
 	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
 	Archive  archiving  `cmd:"" help:"Keep the streams in files, verify these, and let the streams forget what is kept and folded."`
+	Prove    proving    `cmd:"" help:"Write a file that proves a holder's score to whoever has the public key."`
+	Verify   verifying  `cmd:"" help:"Verify such a file, offline. Exit code: 0 verified, 1 not, 2 could not tell."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
+	Key      keyCommands      `cmd:"" help:"Make or show the keys that sign checkpoints."`
 	Rejected rejectedCommands `cmd:"" help:"List, show or send again the events that were refused."`
 	service.LogFlags
 }
@@ -56,7 +59,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	byName := map[string]func(context.Context, *session) error{
 		"up": c.Up.run, "demo": c.Demo.run, "import": c.Import.run, "generate": c.Generate.run,
 		"top": c.Top.run, "stats": c.Stats.run, "holder": c.Holder.run, "poh": c.PoH.run,
-		"replay": c.Replay.run, "audit": c.Audit.run, "archive": c.Archive.run, "workers": c.Workers.run, "bench": c.Bench.run,
+		"replay": c.Replay.run, "audit": c.Audit.run, "archive": c.Archive.run, "prove": c.Prove.run, "verify": c.Verify.run, "key generate": c.Key.Generate.run, "key show": c.Key.Show.run,
+		"workers": c.Workers.run, "bench": c.Bench.run,
 		"rejected list": c.Rejected.List.run, "rejected show": c.Rejected.Show.run, "rejected retry": c.Rejected.Retry.run,
 	}
 	err := byName[command](ctx, s)

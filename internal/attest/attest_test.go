@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -271,6 +272,15 @@ func TestLines(t *testing.T) {
 	if diff := cmp.Diff(want, string(signed)); diff != "" {
 		t.Errorf("signed (-want +got):\n%s", diff)
 	}
+	page, err := os.ReadFile("../../docs/audit.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shown := range []string{string(signed), signer.Public()} {
+		if !strings.Contains(string(page), shown) {
+			t.Errorf("docs/audit.md does not show\n%s", shown)
+		}
+	}
 
 	const witness = "witness.example.com/w1"
 	cosigner, err := NewCosigner("PRIVATE+KEY+" + encoded(witness, 4, seed[:]))
@@ -466,12 +476,12 @@ func TestKeysRefuse(t *testing.T) {
 			refused(t, name+", "+change, text, read)
 		}
 	}
-	for secret, public := range map[string]string{secret: public, witnessSecret: witnessPublic} {
-		if got, err := PublicOf(secret); err != nil || got != public {
-			t.Errorf("the public key of a secret: %s, %v; it is %s", got, err, public)
+	for key, public := range map[string]string{secret: public, witnessSecret: witnessPublic, public: public, witnessPublic: witnessPublic} {
+		if got, err := PublicOf(key); err != nil || got != public {
+			t.Errorf("the public key: %s, %v; it is %s", got, err, public)
 		}
 	}
-	refused(t, "public of a public key", public, func(s string) error { _, err := PublicOf(s); return err })
+	refused(t, "public of a secret that is cut", secret[:len(secret)-1], func(s string) error { _, err := PublicOf(s); return err })
 }
 
 func refused(t *testing.T, what, text string, read func(string) error) {

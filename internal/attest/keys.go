@@ -131,14 +131,27 @@ func generate(name string, kind byte) (secret, public string, err error) {
 	return secretPrefix + encodeKey(name, kind, pub, key.Seed()), encodeKey(name, kind, pub, pub), nil
 }
 
-// PublicOf returns the public key of a secret, of either type, each as one line of text without its newline.
-func PublicOf(secret string) (string, error) {
-	s, err := NewSigner(secret)
-	if err == nil {
-		return s.Public(), nil
+// PublicOf returns the public key of a key of either type, secret or public, as one line of text without its newline.
+func PublicOf(key string) (string, error) {
+	var first error
+	for _, kind := range []byte{typeLog, typeWitness} {
+		var text string
+		var err error
+		if strings.HasPrefix(key, secretPrefix) {
+			var s *secret
+			if s, err = parseSecret(key, kind); err == nil {
+				text = encodeKey(s.name, kind, s.public(), s.public())
+			}
+		} else {
+			_, err = parsePublic(key, kind)
+			text = key
+		}
+		if err == nil {
+			return text, nil
+		}
+		if first == nil {
+			first = err
+		}
 	}
-	if c, err := NewCosigner(secret); err == nil {
-		return c.Public(), nil
-	}
-	return "", err
+	return "", first
 }

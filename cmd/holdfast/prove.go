@@ -1,0 +1,147 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
+)
+
+// proving writes a file that proves a holder's score.
+type proving struct {
+	Holder       string  `arg:"" help:"The holder's id." placeholder:"HOLDER"`
+	AtCheckpoint *uint64 `help:"Number of the signed checkpoint as of which to prove, as holdfast checkpoints lists it. The newest one of the holder's partition if it is not given." placeholder:"N" xor:"checkpoint"`
+	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned." placeholder:"FILE" xor:"checkpoint"`
+	Events       bool    `help:"Add every message with an event of the holder, each proved to be in the log."`
+	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY"`
+	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE"`
+	service.NATSFlags
+}
+
+// Validate is called when the flags are parsed.
+func (p proving) Validate() error {
+	if p.Holder == "" {
+		return errors.New("the holder's id is empty")
+	}
+	return p.NATSFlags.Validate()
+}
+
+func (p *proving) run(ctx context.Context, s *session) error {
+	o := audit.ProveOptions{Holder: p.Holder, Events: p.Events}
+	if p.Key != "" {
+		key, err := logKey(p.Key)
+		if err != nil {
+			return fmt.Errorf("--key: %w", err)
+		}
+		o.Key = &key
+	}
+	client, disconnect, err := openStreams(ctx, p.NATSFlags, "holdfast-prove", s)
+	if err != nil {
+		return err
+	}
+	defer disconnect()
+	if o.Source, err = sourceOf(client, p.Archive); err != nil {
+		return err
+	}
+	if o.Checkpoint, err = p.checkpoint(ctx, client); err != nil {
+		return err
+	}
+	progress := &replayDisplay{session: s, began: time.Now()}
+	o.Progress = progress.show
+	file, err := audit.Prove(ctx, o)
+	progress.clear()
+	switch {
+	case errors.Is(err, jetstream.ErrNoStream):
+		return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+	case err != nil:
+		return err
+	}
+	b, err := file.Encode()
+	if err != nil {
+		return err
+	}
+	path := p.Output
+	switch path {
+	case "-":
+		_, err = s.stdout.Write(b)
+		return err
+	case "":
+		path = events.EncodeID(p.Holder) + ".proof"
+	}
+	if err := replaceFile(path, b); err != nil {
+		return err
+	}
+	messages := ""
+	if p.Events {
+		messages = fmt.Sprintf(", with %s", count(int64(len(file.Events)), "message"))
+	}
+	return s.errors.print(plainLines(fmt.Sprintf("wrote %s%s; holdfast verify %s --key VKEY verifies it anywhere", path, messages, path)))
+}
+
+// checkpoint returns the signed checkpoint that was asked for.
+func (p *proving) checkpoint(ctx context.Context, client *jetstream.Client) ([]byte, error) {
+	switch {
+	case p.Checkpoint != "":
+		b, err := os.ReadFile(p.Checkpoint)
+		if err != nil {
+			return nil, fmt.Errorf("--checkpoint: %w", err)
+		}
+		return b, nil
+	case p.AtCheckpoint != nil:
+		m, err := client.Message(ctx, jetstream.Checkpoints, *p.AtCheckpoint)
+		if errors.Is(err, jetstream.ErrSequenceNotFound) {
+			return nil, fmt.Errorf("--at-checkpoint=%d: there is no such signed checkpoint", *p.AtCheckpoint)
+		}
+		return m.Data, err
+	}
+	partition := events.PlaceOf(p.Holder).Partition
+	m, err := client.LastCheckpoint(ctx, jetstream.Holds, partition)
+	if errors.Is(err, jetstream.ErrSequenceNotFound) {
+		return nil, fmt.Errorf("no checkpoint was signed yet of partition %d of %s, which %s is of: aggregators sign if they are given --signing-key", partition, jetstream.Holds.Stream, shown(p.Holder))
+	}
+	return m.Data, err
+}
+
+// replaceFile writes a file beside where it is to be and puts it there when it is whole, in the place of one that was there.
+func replaceFile(path string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
+// witnessKey returns a witness's public key that is given as it is, NAME+ID+KEY, or by the name of a file that has it.
+func witnessKey(text string) (attest.WitnessKey, error) {
+	key, err := attest.ParseWitnessKey(text)
+	if err == nil {
+		return key, nil
+	}
+	inFile, fileErr := readKeyFile(text)
+	if errors.Is(fileErr, os.ErrNotExist) {
+		return key, fmt.Errorf("it is no witness's public key (%w), and no file that has one", err)
+	}
+	if fileErr != nil {
+		return key, fileErr
+	}
+	if key, err = attest.ParseWitnessKey(inFile); err != nil {
+		return key, fmt.Errorf("%s: %w", text, err)
+	}
+	return key, nil
+}

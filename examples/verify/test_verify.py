@@ -1,0 +1,49 @@
+"""Holds the signatures of verify.py against the test vectors of RFC 8032, section 7.1.
+
+Run it by: python3 -m unittest
+"""
+
+import unittest
+
+import verify
+
+VECTORS = (  # public key, message, signature
+    ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
+     "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"),
+    ("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", "72",
+     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"),
+    ("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025", "af82",
+     "6291d657deec24024827e69c3abe01a30ce548a284743a445e3680d7db5ac3ac18ff9b538d16f290ae67f760984dc6594a7c15e9716ed28dc027beceea1ec40a"),
+)
+
+
+class Ed25519(unittest.TestCase):
+    def test_published(self):
+        for public, message, signature in VECTORS:
+            public, message, signature = map(bytes.fromhex, (public, message, signature))
+            self.assertTrue(verify.ed25519(public, message, signature))
+            self.assertFalse(verify.ed25519(public, message + b"x", signature))
+            self.assertFalse(verify.ed25519(public, message, signature[:-1]))
+            for at in range(0, 64, 9):
+                self.assertFalse(verify.ed25519(public, message, signature[:at] + bytes([signature[at] ^ 1]) + signature[at + 1:]))
+
+    def test_one_form(self):
+        """The same signature with the order added to its second half is refused."""
+        public, message, signature = map(bytes.fromhex, VECTORS[1])
+        s = int.from_bytes(signature[32:], "little") + verify.L
+        self.assertFalse(verify.ed25519(public, message, signature[:32] + s.to_bytes(32, "little")))
+
+    def test_no_point(self):
+        self.assertIsNone(verify.point(verify.P, 0))
+        self.assertIsNone(verify.point(1, 1))  # x is 0, which is not odd
+        self.assertIsNone(verify.point(2, 0))
+
+
+class Score(unittest.TestCase):
+    def test_decimals(self):
+        for n, digits, text in ((0, 12, "0"), (1, 12, "0.000000000001"), (10**12, 12, "1"), (1500, 3, "1.5"), (100, 3, "0.1")):
+            self.assertEqual(verify.shortest(n, digits), text)
+
+
+if __name__ == "__main__":
+    unittest.main()
