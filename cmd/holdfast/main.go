@@ -27,10 +27,10 @@ type commands struct {
 	Workers  workers    `cmd:"" help:"Show the aggregators, and which partitions each serves."`
 	Replay   replaying  `cmd:"" help:"Recompute every score from the streams, at any instant, under any policy."`
 	Audit    auditing   `cmd:"" help:"Compare what the pipeline shows with what follows from the streams. Exit code: 0 the same, 1 different, 2 could not tell."`
+	Archive  archiving  `cmd:"" help:"Keep the streams in files, verify these, and let the streams forget what is kept and folded."`
 	Prove    proving    `cmd:"" help:"Write a file that proves a holder's score to whoever has the public key."`
 	Verify   verifying  `cmd:"" help:"Verify such a file, offline. Exit code: 0 verified, 1 not, 2 could not tell."`
 	Witness  witnessing `cmd:"" help:"Keep signed checkpoints elsewhere, and cosign those that agree with the messages. Exit code: 0 all did, 1 not."`
-	Archive  archiving  `cmd:"" help:"Keep the streams in files, verify these, and let the streams forget what is kept and folded."`
 	Bench    benchmark  `cmd:"" help:"Measure the speed of all of it, beside raw JetStream."`
 
 	Key         keyCommands        `cmd:"" help:"Make or show the keys that sign checkpoints."`

@@ -22,6 +22,7 @@ type proving struct {
 	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned." placeholder:"FILE" xor:"checkpoint"`
 	Events       bool    `help:"Add every message with an event of the holder, each proved to be in the log."`
 	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY"`
+	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
 	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE"`
 	service.NATSFlags
 }
@@ -48,7 +49,9 @@ func (p *proving) run(ctx context.Context, s *session) error {
 		return err
 	}
 	defer disconnect()
-	o.Source = audit.Streams(client)
+	if o.Source, err = sourceOf(client, p.Archive); err != nil {
+		return err
+	}
 	if o.Checkpoint, err = p.checkpoint(ctx, client); err != nil {
 		return err
 	}

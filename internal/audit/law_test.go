@@ -200,8 +200,8 @@ func TestAuditAfterCrashes(t *testing.T) {
 	})
 }
 
-// derivable tells whether a checkpoint differs from the stored one in more than its attempt, the number of flushes, or up to where the partition is known
-// to be empty: these do not follow from the stream.
+// derivable tells whether a checkpoint differs from the stored one in more than its attempt, the number of flushes, up to where the partition is known
+// to be empty, or since when a slot has been as it is listed: these do not follow from the stream.
 func derivable(value []byte, s *store, key string) bool {
 	changed, err := state.DecodeCheckpoint(key, value)
 	if err != nil {
@@ -212,7 +212,28 @@ func derivable(value []byte, s *store, key string) bool {
 		panic(err)
 	}
 	changed.Attempt, changed.Flushes = was.Attempt, was.Flushes
+	if i, sequence, ok := listedOtherwise(changed, was); ok && sequence < was.SlotSequence(i) {
+		then := state.NewPartition(state.Holds, &s.policy, was.CreatedAt(), was.Partition)
+		for _, msg := range s.messages["HOLDS"][:sequence] {
+			then.Fold(state.Message{Sequence: msg.Sequence, Time: msg.Time, Data: msg.Data}, nil)
+		}
+		root, err := state.Holds.Root(key, then.EncodeSlot(i, sequence))
+		return err != nil || root != was.SlotRoot(i)
+	}
 	return string(changed.Encode()) != string(was.Encode()) && changed.Sequence == was.Sequence
+}
+
+// listedOtherwise returns the slot that alone is listed with another sequence, and with which, if that is all in which two checkpoints differ.
+func listedOtherwise(changed, was *state.Checkpoint) (slot int, sequence uint64, ok bool) {
+	for i := range events.Slots {
+		if changed.SlotRoot(i) != was.SlotRoot(i) {
+			return 0, 0, false
+		}
+		if changed.SlotSequence(i) != was.SlotSequence(i) {
+			slot, sequence, ok = i, changed.SlotSequence(i), true
+		}
+	}
+	return slot, sequence, ok && len(changed.Differences(was)) <= 1 && changed.Sequence == was.Sequence
 }
 
 // onlyLater tells whether a slot differs from the stored one only in that it is folded further: as if a batch had been torn, and nothing

@@ -62,9 +62,7 @@ func newJudge[E, C any](log *state.Log[E, C], p *state.Policy, k *kind[E, C], nu
 		if at, ok := j.slotStop(i); ok {
 			j.stops = append(j.stops, at)
 		}
-		if at, ok := j.listedStop(i); ok {
-			j.stops = append(j.stops, at)
-		}
+		j.stops = append(j.stops, j.listedStops(i)...)
 	}
 	slices.Sort(j.stops)
 	j.stops = slices.Compact(j.stops)
@@ -84,15 +82,21 @@ func (j *judge[E, C]) slotStop(i int) (uint64, bool) {
 	return max(sequence, j.due), true
 }
 
-// listedStop returns the sequence as of which a slot is compared with what the checkpoint lists, if that slot has been overwritten by a
-// newer one.
-func (j *judge[E, C]) listedStop(i int) (uint64, bool) {
+// listedStops returns the sequences as of which a slot is compared with what the checkpoint lists, if that slot has been overwritten by a
+// newer one: that which it is listed with, and the checkpoint's, since nothing has reached it in between.
+func (j *judge[E, C]) listedStops(i int) []uint64 {
 	if j.cut.checkpoint == nil || j.cut.slots[i] == nil {
-		return 0, false
+		return nil
 	}
 	listed := j.cut.checkpoint.SlotSequence(i)
 	sequence, err := state.SlotSequence(j.cut.slots[i])
-	return max(listed, j.due), err == nil && listed > 0 && sequence > listed
+	switch {
+	case err != nil || listed == 0 || sequence <= listed:
+		return nil
+	case listed < j.due:
+		return []uint64{listed, j.due}
+	}
+	return []uint64{listed}
 }
 
 // take folds the next message, after what is to be compared before it.
@@ -123,8 +127,8 @@ func (j *judge[E, C]) reach(sequence uint64) {
 			if stop, ok := j.slotStop(i); ok && stop == at {
 				j.compareSlot(i, at)
 			}
-			if stop, ok := j.listedStop(i); ok && stop == at {
-				j.compareListed(i)
+			if slices.Contains(j.listedStops(i), at) {
+				j.compareListed(i, at)
 			}
 		}
 	}
@@ -172,11 +176,10 @@ func (j *judge[E, C]) compareCheckpoint() {
 	j.add(d)
 }
 
-// compareListed compares what the checkpoint lists of a slot, which has been overwritten, with what the slot came to.
-func (j *judge[E, C]) compareListed(i int) {
-	listed := j.cut.checkpoint.SlotSequence(i)
-	if then := j.part.EncodeSlot(i, listed); then == nil || !j.cut.lists(i, then) {
-		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf("the root that it lists of slot %s, as of sequence %d, is not that of what follows from the stream", jetstream.SlotKey(j.number, i), listed)})
+// compareListed compares what the checkpoint lists of a slot, which has been overwritten, with what the slot came to as of a sequence.
+func (j *judge[E, C]) compareListed(i int, at uint64) {
+	if then := j.part.EncodeSlot(i, at); then == nil || !j.cut.lists(i, then) {
+		j.add(Difference{Key: jetstream.CheckpointKey(j.number), Explanation: fmt.Sprintf("the root that it lists of slot %s, as of sequence %d, is not that of what follows from the stream", jetstream.SlotKey(j.number, i), at)})
 	}
 }
 
