@@ -101,7 +101,11 @@ func fold(b *testing.B, c *jetstream.Client, p *partition, list []events.HoldEve
 	if err != nil {
 		b.Fatal(err)
 	}
-	if refused := p.Fold(state.Message{Sequence: ack.Sequence, Time: time.Now(), Data: data}, nil); len(refused) > 0 {
+	m, err := c.Message(b.Context(), ack.Stream, ack.Sequence) // when it was stored is part of it
+	if err != nil {
+		b.Fatal(err)
+	}
+	if refused := p.Fold(state.Message{Sequence: ack.Sequence, Time: m.Time, Data: data}, nil); len(refused) > 0 {
 		b.Fatal(refused[0].Detail)
 	}
 }

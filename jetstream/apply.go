@@ -146,7 +146,7 @@ func (o object) compare(have jetstream.StreamConfig) []Difference {
 	if want.Replicas == 0 {
 		ignored = append(ignored, "num_replicas")
 	}
-	if have.DenyPurge {
+	if have.DenyPurge && slices.ContainsFunc(Logs(), func(l Log) bool { return l.Stream == want.Name }) {
 		ignored = append(ignored, "deny_purge") // as logs were made at first; it is stricter, and the server lets no one take it back
 	}
 	differences := o.differ("", fields(have), fields(want), ignored)

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/city-chain/holdfast/jetstream"
 )
 
@@ -32,5 +34,20 @@ func TestCheckpoints(t *testing.T) {
 	m, err := c.LastCheckpoint(ctx, jetstream.Holds, 3)
 	if err != nil || string(m.Data) != "two" || m.Sequence != second || m.Subject != jetstream.CheckpointSubject(jetstream.Holds, 3) {
 		t.Fatalf("the last is %q, %d, %q, %v", m.Data, m.Sequence, m.Subject, err)
+	}
+	js, err := natsjs.New(c.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(ctx, jetstream.Checkpoints)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stream.DeleteMsg(ctx, first) == nil || stream.SecureDeleteMsg(ctx, first) == nil || stream.Purge(ctx) == nil {
+		t.Error("a signed checkpoint can be taken away")
+	}
+	info, err := stream.Info(ctx)
+	if err != nil || info.State.Msgs != 3 {
+		t.Errorf("%d checkpoints are there, %v", info.State.Msgs, err)
 	}
 }

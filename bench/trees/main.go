@@ -60,13 +60,21 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%d processors, %s\nholdfast bench %v, events/s\n", runtime.NumCPU(), runtime.Version(), flags.Args())
 	var on, off, share []float64
-	for range *turns {
-		a, err := measure(ctx, without, flags.Args())
-		if err != nil {
+	for turn := range *turns {
+		var a, b float64
+		measureOff := func() (err error) { a, err = measure(ctx, without, flags.Args()); return err }
+		measureOn := func() (err error) {
+			b, err = measure(ctx, with, append([]string{"--signing-key", key, "--sign-every", "1s"}, flags.Args()...))
 			return err
 		}
-		b, err := measure(ctx, with, append([]string{"--signing-key", key, "--sign-every", "1s"}, flags.Args()...))
-		if err != nil {
+		first, second := measureOff, measureOn
+		if turn%2 == 1 { // neither always comes after the other
+			first, second = second, first
+		}
+		if err := first(); err != nil {
+			return err
+		}
+		if err := second(); err != nil {
 			return err
 		}
 		fmt.Fprintf(out, "  without %9.0f  with %9.0f  %.3f\n", a, b, b/a)

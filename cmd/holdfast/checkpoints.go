@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -116,8 +115,7 @@ func (l *checkpointList) wants(subject string) bool {
 // viewCheckpoint reads a checkpoint, and verifies it if a key is given.
 func viewCheckpoint(m jetstream.Message, key *attest.Key) checkpointView {
 	v := checkpointView{Number: m.Sequence, StoredAt: m.Time, Subject: m.Subject, Partition: -1, Clock: audit.Instant(events.Open)}
-	text, _, _ := strings.Cut(string(m.Data), "\n\n")
-	st, err := attest.ParseStatement(text + "\n")
+	st, err := attest.Unverified(m.Data)
 	if key != nil {
 		_, keyErr := key.Open(m.Data)
 		verified := keyErr == nil

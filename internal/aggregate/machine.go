@@ -216,16 +216,16 @@ func (m *machine[E, C]) decide(now time.Time, turn bool) step {
 		}
 		return m.store(now, turn)
 	}
-	if say := m.publish(now); say != nil {
+	storing := m.partition.Moved() && !now.Before(m.due(now))
+	if say := m.publish(now); say != nil && !storing {
 		m.saying = true
 		return step{begin: say}
 	}
 	switch {
-	case m.partition.Moved():
-		if due := m.due(now); now.Before(due) {
-			return step{wake: earliest(due, m.publishAt())}
-		}
+	case storing:
 		return m.store(now, turn)
+	case m.partition.Moved():
+		return step{wake: earliest(m.due(now), m.publishAt())}
 	case m.stopping():
 		m.end(nil)
 		return step{}

@@ -12,8 +12,8 @@ import (
 )
 
 // signing has checkpoints of a partition signed and published, at intervals and when the worker stops. A statement is taken only of a
-// state that is stored, or is being stored and waits for that; and it is a function of the stream alone. So one that comes from a worker which
-// lost its partition long ago is true all the same, and no two ever contradict each other.
+// state that is stored, or is being stored and waits for that; and it is a function of the stream alone, up to a message. So one that comes from a worker which
+// lost its partition long ago is true all the same, and no two ever contradict each other: of as many messages there is one statement.
 type signing struct {
 	every   time.Duration
 	last    signed            // the newest one in the stream
@@ -36,8 +36,8 @@ type publication struct {
 	after     uint64
 }
 
-// publishTimeout bounds the publishing of a signed checkpoint.
-const publishTimeout = 5 * time.Second
+// publishTimeout bounds the publishing of a signed checkpoint: batches wait for it.
+const publishTimeout = time.Second
 
 // errContradiction says that what was signed of a partition is not what its stream comes to.
 var errContradiction = errors.New("the stream contradicts a signed checkpoint")
@@ -132,13 +132,16 @@ func newSigner(key *attest.Signer, every time.Duration) (*signer, error) {
 	return &signer{key, public, every}, err
 }
 
-// beginSigning returns the signing of the partition, of the stream made at that time, going on behind the newest signed checkpoint.
-func (w *worker[E, C]) beginSigning(ctx context.Context, created int64) (*signing, error) {
+// beginSigning returns the signing of the partition, of the stream made at that time, going on behind the newest signed checkpoint. If that cannot be
+// read, the partition is served all the same: the first publication shows what stands there, by a conflict.
+func (w *worker[E, C]) beginSigning(ctx context.Context, created int64) *signing {
+	ctx, cancel := context.WithTimeout(ctx, publishTimeout)
+	defer cancel()
 	last, err := w.lastSigned(ctx, created)
 	if err != nil {
-		return nil, err
+		w.logger.Warn("the newest signed checkpoint cannot be read; it will be when the next one is published", "error", err)
 	}
-	return &signing{every: w.signer.every, last: last, next: time.Now().Add(w.signer.every), wait: newBackoff()}, nil
+	return &signing{every: w.signer.every, last: last, next: time.Now().Add(w.signer.every), wait: newBackoff()}
 }
 
 // lastSigned reads the newest signed checkpoint of the partition.
@@ -167,6 +170,7 @@ func (w *worker[E, C]) publish(ctx context.Context, p *publication) outcome {
 	defer cancel()
 	body, err := w.signer.key.Sign(p.statement)
 	if err != nil {
+		w.logger.Error("a checkpoint cannot be signed", "error", err)
 		return outcome{err: err}
 	}
 	revision, err := w.broker.PublishCheckpoint(ctx, w.log.Log, w.number, body, p.after)

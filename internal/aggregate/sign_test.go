@@ -73,17 +73,15 @@ func TestMachineGoesOnUnsigned(t *testing.T) {
 	a.pass(time.Minute)
 	a.stores(a.commits(), time.Millisecond)
 	a.says()
+	a.machine.signing.wait = &backoff{firstPause, func(longest time.Duration) time.Duration { return longest }}
 	a.done(a.now, outcome{err: jetstream.ErrUnknownOutcome})
 	a.fold(a.hold)
-	a.pass(time.Second)
-	s := a.next()
-	if s.begin != nil && s.begin.publish != nil { // its time has come again
-		a.done(a.now, outcome{err: jetstream.ErrUnknownOutcome})
-	}
-	a.pass(time.Millisecond)
+	a.pass(time.Minute) // the time has come to try again, and to store, which comes first
 	a.stores(a.commits(), time.Millisecond)
+	a.says()
+	a.done(a.now, outcome{err: jetstream.ErrUnknownOutcome})
 	a.stop(a.now)
-	a.pass(time.Second)
+	a.pass(5 * time.Second)
 	a.says()
 	a.done(a.now, outcome{err: jetstream.ErrUnknownOutcome})
 	if s := a.next(); !s.ended || s.err != nil {

@@ -161,7 +161,7 @@ var remedies = []struct {
 	{state.ErrForeign, "put the stream %[1]s back that the bucket %[2]s was folded from; or, to begin anew with the present one, stop the aggregators, delete the bucket, start them"},
 	{jetstream.ErrStreamChanged, "put the stream %[1]s back as it was; or, to begin anew with what it has now, stop the aggregators, delete the bucket %[2]s, start them"},
 	{jetstream.ErrForeignRejection, "the stream REJECTED has what was refused of the old %[1]s: keep a copy of it if it is wanted, stop the aggregators, delete it, start them"},
-	{errContradiction, "put the stream %[1]s back as it was when that was signed; whoever keeps the checkpoint sees that it was changed. A history that differs can be signed by a key of another name alone"},
+	{errContradiction, "put the stream %[1]s back as it was when that was signed; whoever has kept that checkpoint finds that it was changed. To go on without it, start the aggregators without --signing-key, or with another key"},
 	{jetstream.ErrTrimmed, "put the bucket %[2]s back as it was; or, if the stream %[1]s was archived, run: holdfast archive --restore DIR"},
 	{state.ErrDamaged, "stop the aggregators, delete the bucket %[2]s, start them: the stream %[1]s still has everything, or, if it was purged, run then: holdfast archive --restore DIR"},
 	{jetstream.ErrTooLarge, "raise max_payload of the NATS servers that keep %[1]s and %[2]s to at least 1 MiB, and start the aggregators again"},
@@ -189,9 +189,7 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	}
 	var s *signing
 	if w.signer != nil {
-		if s, err = w.beginSigning(ctx, p.Created); err != nil {
-			return canceled(ctx, err)
-		}
+		s = w.beginSigning(ctx, p.Created)
 	}
 	w.report(nil)
 	w.logger.Debug("loaded", "sequence", p.Sequence, "clock", p.Clock.String())

@@ -40,7 +40,7 @@ type Statement struct {
 	Partition int               // 0 to 15
 	Size      uint64            // how many messages of the partition are folded: the leaves of the tree of messages
 	Root      merkle.Hash       // root of the tree of messages
-	Sequence  uint64            // every message of the partition up to this sequence of the stream is folded; at least Size
+	Sequence  uint64            // of the last of these messages in the stream; at least Size
 	Clock     events.Time       // the partition's stream clock
 	State     merkle.Hash       // root of the tree of the partition's state
 	Policy    map[string]string // that the state was folded under, as it is recorded with the stream

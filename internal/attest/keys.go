@@ -133,25 +133,22 @@ func generate(name string, kind byte) (secret, public string, err error) {
 
 // PublicOf returns the public key of a key of either type, secret or public, as one line of text without its newline.
 func PublicOf(key string) (string, error) {
-	var first error
-	for _, kind := range []byte{typeLog, typeWitness} {
-		var text string
-		var err error
-		if strings.HasPrefix(key, secretPrefix) {
-			var s *secret
-			if s, err = parseSecret(key, kind); err == nil {
-				text = encodeKey(s.name, kind, s.public(), s.public())
-			}
-		} else {
-			_, err = parsePublic(key, kind)
-			text = key
-		}
-		if err == nil {
-			return text, nil
-		}
-		if first == nil {
-			first = err
+	text, isSecret := strings.CutPrefix(key, secretPrefix)
+	kind := byte(typeLog)
+	if parts := strings.SplitN(text, "+", 3); len(parts) == 3 {
+		if b, err := base64.StdEncoding.DecodeString(parts[2]); err == nil && len(b) > 0 && b[0] == typeWitness {
+			kind = typeWitness
 		}
 	}
-	return "", first
+	if !isSecret {
+		if _, err := parsePublic(key, kind); err != nil {
+			return "", err
+		}
+		return key, nil
+	}
+	s, err := parseSecret(key, kind)
+	if err != nil {
+		return "", err
+	}
+	return encodeKey(s.name, kind, s.public(), s.public()), nil
 }

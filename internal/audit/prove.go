@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -70,8 +69,7 @@ func (o *ProveOptions) statement() (*attest.Statement, error) {
 	if o.Key != nil {
 		st, err = o.Key.Open(o.Checkpoint)
 	} else {
-		text, _, _ := strings.Cut(string(o.Checkpoint), "\n\n")
-		st, err = attest.ParseStatement(text + "\n")
+		st, err = attest.Unverified(o.Checkpoint)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the checkpoint: %w", err)

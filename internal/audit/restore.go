@@ -30,9 +30,9 @@ type Restored struct {
 	Through    uint64 `json:"through"`    // the sequence that they are folded through; 0 if there are none
 }
 
-// Restore folds each partition of which nothing is stored from the first message on, and stores it, so that an aggregator can go on with it though the stream
-// has forgotten what it would have begun with. A partition of which something is stored stays as it is. What was refused is not stored in REJECTED: it was when it was folded for the first
-// time.
+// Restore folds what the stream has forgotten of each partition of which nothing is stored, and stores it, so that an aggregator can go on from there. A partition of which something is
+// stored stays as it is; so does one of a stream that has forgotten nothing, since aggregators fold that by themselves. What was refused is not stored in REJECTED: what a stream has forgotten was folded before, and REJECTED has
+// what was refused of it.
 //
 // Its errors are those of Replay, those of storing, and jetstream.ErrConflict if an aggregator has stored the partition meanwhile. It may be repeated.
 func Restore(ctx context.Context, o RestoreOptions) ([]Restored, error) {
@@ -72,9 +72,17 @@ func restoreLog[E, C any](ctx context.Context, o *RestoreOptions, log *state.Log
 		}
 	}
 	s, err := spanOf(ctx, o.Source, log.Log, 0)
-	if err != nil || len(r.Partitions) == 0 || s.through == 0 {
-		r.Partitions = []int{}
+	if err != nil {
 		return r, err
+	}
+	now, err := o.Client.StreamState(ctx, log.Log)
+	if err != nil {
+		return r, err
+	}
+	s.through = min(s.through, max(now.FirstSequence, 1)-1)
+	if len(r.Partitions) == 0 || s.through == 0 {
+		r.Partitions = []int{}
+		return r, nil
 	}
 	if err := s.check(); err != nil {
 		return r, err

@@ -112,10 +112,11 @@ func (c *Checkpoint) readTotals(r *wire.Reader) (messages uint64) {
 // DecodeCheckpoint reads the value of a checkpoint's key. The error is an ErrDamaged that names the key.
 func DecodeCheckpoint(key string, value []byte) (*Checkpoint, error) {
 	r := wire.NewReader(string(value))
-	if n := r.Array(); n != checkpointParts {
+	n := r.Array()
+	readVersion(&r)
+	if n != checkpointParts {
 		r.Fail("a checkpoint of %d parts; it has %d", n, checkpointParts)
 	}
-	readVersion(&r)
 	c := &Checkpoint{
 		Stream: strings.Clone(r.String()), Created: int64(r.UintMax(math.MaxInt64)), Partition: int(r.UintMax(events.Partitions - 1)),
 		Sequence: r.Uint(), Attempt: strings.Clone(r.String()), Flushes: r.Uint(),

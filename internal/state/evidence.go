@@ -35,10 +35,10 @@ func (p *Partition[E, C]) StateLeaves() (leaves []merkle.Hash, ok bool) {
 	return leaves, true
 }
 
-// Statement returns what can be signed of the partition as it is; the name is for the signer to fill in. ok is that of
-// StateLeaves; besides, nothing can be said of a partition that has no messages.
+// Statement returns what can be signed of the partition as it is, as of its last message; the name is for the signer to fill in. Two
+// statements of as many messages are equal. ok is that of StateLeaves; besides, nothing can be said of a partition that has no messages.
 func (p *Partition[E, C]) Statement() (s attest.Statement, ok bool) {
-	if p.Messages() == 0 {
+	if !treed || p.Messages() == 0 {
 		return attest.Statement{}, false
 	}
 	leaves, ok := p.StateLeaves()
@@ -47,6 +47,6 @@ func (p *Partition[E, C]) Statement() (s attest.Statement, ok bool) {
 	}
 	return attest.Statement{
 		Stream: p.Stream, Created: p.Created, Partition: p.Partition, Size: p.Messages(), Root: p.MessageRoot(),
-		Sequence: p.Sequence, Clock: p.Clock, State: merkle.Root(leaves), Policy: p.policy.Map(),
+		Sequence: p.LastSequence, Clock: p.Clock, State: merkle.Root(leaves), Policy: p.policy.Map(),
 	}, true
 }

@@ -7,10 +7,6 @@ import (
 	"github.com/city-chain/holdfast/pkg/wire"
 )
 
-// codecVersion is the version of the encoding of slots and checkpoints that this package writes, and the
-// only one that it reads.
-const codecVersion = 3
-
 // Slot is one slot of a partition.
 type Slot[C any] struct {
 	Created  int64  // when the stream was made that it is folded from, as in the checkpoint

@@ -2,4 +2,7 @@
 
 package state
 
-const treed = false
+const (
+	treed        = false
+	codecVersion = 1003 // no other form reads it
+)

@@ -84,7 +84,7 @@ var rights = []struct {
 		slices.Concat(slices.DeleteFunc(changes(streams), func(s string) bool { return slices.Contains(purges, s) }), reads([]string{"KV_PRODUCERS", "KV_WORKERS", "KV_RETRIES"}), []string{
 			"$JS.API.STREAM.PURGE.CHECKPOINTS", "$JS.API.CONSUMER.CREATE.HOLDS", "$JS.API.CONSUMER.CREATE.HOLDS.c.>", "$JS.API.CONSUMER.DURABLE.CREATE.HOLDS.c", "$JS.API.CONSUMER.CREATE.KV_HOLDS_STATE.c",
 			"$KV.HOLDS_STATE.c.0", "$KV.HOLDS_STATE.s.1.2", "$KV.POH_STATE.c.0", "$KV.PRODUCERS.ingest-1", "$KV.WORKERS.m.x", "$KV.RETRIES.x",
-			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_operator.x",
+			"hold.alice", "hold.p.7", "poh.n1", "poh.p.0", "rejected.HOLDS.1.0", "checkpoint.HOLDS.3", "$JS.API.STREAM.CREATE.HOLDS", "_INBOX_operator.x",
 		})},
 }
 
