@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -93,16 +94,32 @@ type partitioned struct {
 	state.Message
 }
 
-// fold folds what comes by a line.
+// fold folds what comes by a line. What waits there is folded partition by partition, each in its order: so the states of one are in the
+// processor's cache for longer than a message.
 func (w *walk) fold(line <-chan partitioned, fail context.CancelCauseFunc) {
 	failed := false
+	waiting := make([]partitioned, 0, inHand)
 	for m := range line {
-		if failed {
-			continue
+		waiting = append(waiting[:0], m)
+		for more := true; more && len(waiting) < inHand; {
+			select {
+			case m, more = <-line:
+				if more {
+					waiting = append(waiting, m)
+				}
+			default:
+				more = false
+			}
 		}
-		if err := w.take(m.partition, m.Message); err != nil {
-			fail(err)
-			failed = true
+		slices.SortStableFunc(waiting, func(a, b partitioned) int { return a.partition - b.partition })
+		for _, m := range waiting {
+			if failed {
+				break
+			}
+			if err := w.take(m.partition, m.Message); err != nil {
+				fail(err)
+				failed = true
+			}
 		}
 	}
 }
