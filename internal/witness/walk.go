@@ -117,10 +117,7 @@ func (w *Witness) conclude(p *partition, t *target) {
 	at := time.Now().UTC()
 	signed := t.note
 	if !t.again {
-		var err error
-		if signed, err = w.o.Cosigner.Cosign(t.note, at); err != nil {
-			panic("witness: a checkpoint that was opened cannot be cosigned: " + err.Error())
-		}
+		signed = w.cosign(p, t.note, at)
 		p.fresh = append(p.fresh, entry{Number: t.number, At: at, Checkpoint: string(signed)})
 		p.since = at
 		w.summary.Cosigned++
@@ -128,6 +125,22 @@ func (w *Witness) conclude(p *partition, t *target) {
 	}
 	p.newest, p.stored = t.statement, snapshotOf(string(signed), &p.tree)
 	w.o.Logger.Debug("cosigned", "stream", p.stream, "partition", p.number, "number", t.number, "messages", t.statement.Size)
+}
+
+// cosign returns a checkpoint that was opened with the log's signature and the witness's, and no others: anyone who can publish could have put so many beside it that
+// there is no room for one more. It is as it will have to be when it is read from the folder again.
+func (w *Witness) cosign(p *partition, published []byte, at time.Time) []byte {
+	signed, err := w.o.Key.Alone(published)
+	if err == nil {
+		signed, err = w.o.Cosigner.Cosign(signed, at)
+	}
+	if err == nil {
+		_, err = w.store.open(p, "what is to be recorded", string(signed))
+	}
+	if err != nil {
+		panic("witness: a checkpoint that was opened cannot be cosigned: " + err.Error())
+	}
+	return signed
 }
 
 // settle refuses a target whose messages are otherwise than it says. The log is read once more, from its beginning, to say where it was changed.
