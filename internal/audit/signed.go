@@ -61,7 +61,9 @@ type signed struct {
 	notes  []string
 
 	policies            map[string]string // each that was signed, by itself, so that it is kept once
+	index               map[place]*claimIndex
 	unverified, foreign tallied
+	repeated            tallied
 }
 
 // say returns what a statement says.
@@ -107,7 +109,7 @@ func (t *tallied) tell(list []string) []string {
 
 // readSigned reads what was signed, in the stream and kept. Without a key it only notes that there is something.
 func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
-	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}}
+	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}, index: map[place]*claimIndex{}}
 	for _, log := range jetstream.Logs() {
 		s.claims[log.Stream] = &[events.Partitions][]*claim{}
 	}
@@ -184,12 +186,45 @@ func (s *signed) published(key *attest.Key, m jetstream.Message) {
 		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d is of partition %d of %s, and was published as one of another", m.Sequence, st.Partition, st.Stream)})
 		return
 	}
-	list := parts[st.Partition]
+	list, is := parts[st.Partition], s.say(st)
 	if n := len(list); n > 0 && list[n-1].created == st.Created && list[n-1].size >= st.Size {
+		if first := s.before(place{st.Stream, st.Partition}, list, is); first != nil {
+			s.repeated.add("checkpoint %d is checkpoint %d once more: it was passed over", m.Sequence, first.number)
+			return
+		}
 		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d has %d messages, and checkpoint %d before it has %d: sizes rise, so one of them was not published in its turn",
 			m.Sequence, st.Size, list[n-1].number, list[n-1].size)})
 	}
-	parts[st.Partition] = append(list, &claim{said: s.say(st), number: m.Sequence})
+	parts[st.Partition] = append(list, &claim{said: is, number: m.Sequence})
+}
+
+// place is a partition of a stream.
+type place struct {
+	stream    string
+	partition int
+}
+
+// before returns the claim of a partition's list that says the same; nil if none does. What was looked up once is indexed: checkpoints that come again
+// are few, but anyone who can publish can make them many.
+func (s *signed) before(at place, list []*claim, is said) *claim {
+	index := s.index[at]
+	if index == nil {
+		index = &claimIndex{first: map[said]*claim{}}
+		s.index[at] = index
+	}
+	for _, c := range list[index.n:] {
+		if index.first[c.said] == nil {
+			index.first[c.said] = c
+		}
+	}
+	index.n = len(list)
+	return index.first[is]
+}
+
+// claimIndex has the first n claims of a list by what they say.
+type claimIndex struct {
+	first map[said]*claim
+	n     int
 }
 
 func logOf(stream string) jetstream.Log {
@@ -274,7 +309,7 @@ func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.
 // report adds to a report what could not be compared, and returns what is different in what was signed by itself.
 func (s *signed) report(r *Report, o *AuditOptions) []Difference {
 	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
-	r.Notes = append(r.Notes, s.notes...)
+	r.Notes = s.repeated.tell(append(r.Notes, s.notes...))
 	if o.Key != nil && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+len(s.untold) == 0 {
 		r.Untold = append(r.Untold, "there is no signed checkpoint, so nothing was compared with what the key has signed")
 	}

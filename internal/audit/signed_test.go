@@ -153,8 +153,35 @@ func TestSignedWrong(t *testing.T) {
 			[]string{"it was signed for 6 messages up to sequence 16, and the stream ends at 6"}},
 		"the clock":  {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Clock++; w.sign(st); return nil }, Different, []string{"checkpoint 2: the clock that was signed is"}},
 		"the policy": {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Policy["ttl"] = "1h"; w.sign(st); return nil }, Different, []string{"it was signed under another policy"}},
-		"a size that does not rise": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); w.sign(st); return nil }, Different,
+		"a size that does not rise": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			w.sign(st)
+			flip(&st.State)
+			w.sign(st)
+			return nil
+		}, Different,
 			[]string{"checkpoint 3 has 6 messages, and checkpoint 2 before it has 6: sizes rise"}},
+		"a smaller size": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); st.Size--; w.sign(st); return nil }, Different,
+			[]string{"checkpoint 3 has 5 messages, and checkpoint 2 before it has 6: sizes rise"}},
+		"the newest once more": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); return []Kept{w.sign(st)} }, Same,
+			[]string{"checkpoint 3 is checkpoint 2 once more"}},
+		"an older one once more": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			subject := jetstream.CheckpointSubject(jetstream.Holds, st.Partition)
+			w.publish(subject, kept.Note)
+			w.publish(subject, kept.Note)
+			w.history(1)
+			later := w.sign(w.statement(alice))
+			w.publish(subject, kept.Note)
+			w.publish(subject, later.Note)
+			return []Kept{kept, later}
+		}, Same, []string{"checkpoint 3 is checkpoint 1 once more: it was passed over; and so are 3 more checkpoints"}},
+		"a newest one that is wrong once more": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			flip(&st.State)
+			w.sign(st)
+			w.sign(st)
+			w.publish(jetstream.CheckpointSubject(jetstream.Holds, st.Partition), kept.Note)
+			return nil
+		}, Different, []string{"checkpoint 2: its messages are", "checkpoint 3 is checkpoint 2 once more"}},
 		"two histories": {func(w *world, st *attest.Statement, _ Kept) []Kept {
 			w.sign(st)
 			flip(&st.Root)

@@ -119,6 +119,9 @@ func (w *Witness) conclude(p *partition, t *target) {
 	if !t.again {
 		signed = w.cosign(p, t.note, at)
 		p.fresh = append(p.fresh, entry{Number: t.number, At: at, Checkpoint: string(signed)})
+		if p.record != nil {
+			p.record[t.statement.Size] = t.statement
+		}
 		p.since = at
 		w.summary.Cosigned++
 		w.metrics.cosigned.WithLabelValues(p.stream).Inc()
