@@ -306,10 +306,41 @@ func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.
 	return all
 }
 
-// report adds to a report what could not be compared, and returns what is different in what was signed by itself.
-func (s *signed) report(r *Report, o *AuditOptions) []Difference {
+// covered is a partition that has messages.
+type covered struct {
+	place
+	compared int    // signed checkpoints of it that were compared
+	newest   uint64 // the highest number of these; 0: none is in the stream CHECKPOINTS
+}
+
+// maxNamed is how many partitions a note names.
+const maxNamed = 4
+
+// unsigned appends a note of the partitions of which nothing was compared that was signed, though of others something was.
+func unsigned(notes []string, partitions []covered) []string {
+	var without []string
+	for _, p := range partitions {
+		if p.compared == 0 {
+			without = append(without, fmt.Sprintf("partition %d of %s", p.partition, p.stream))
+		}
+	}
+	n := len(without)
+	if n == 0 || n == len(partitions) {
+		return notes
+	}
+	if n > maxNamed {
+		without = append(without[:maxNamed], fmt.Sprintf("and %d more", n-maxNamed))
+	}
+	return append(notes, fmt.Sprintf("of %d of the %d partitions that have messages there is no signed checkpoint that was compared: %s", n, len(partitions), strings.Join(without, ", ")))
+}
+
+// report adds to a report what could not be compared, and returns what is different in what was signed by itself. It is told all partitions that have messages.
+func (s *signed) report(r *Report, o *AuditOptions, partitions []covered) []Difference {
 	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
 	r.Notes = s.repeated.tell(append(r.Notes, s.notes...))
+	if o.Key != nil {
+		r.Notes = unsigned(r.Notes, partitions)
+	}
 	if o.Key != nil && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+len(s.untold) == 0 {
 		r.Untold = append(r.Untold, "there is no signed checkpoint, so nothing was compared with what the key has signed")
 	}

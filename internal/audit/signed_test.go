@@ -89,6 +89,41 @@ func TestSigned(t *testing.T) {
 	}
 }
 
+// Partitions that have messages, and of which nothing was signed, are named; the verdict is what it was.
+func TestPartitionsThatAreNotSigned(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(2)
+	w.sign(w.statement(alice))
+	if r := w.signedAudit(); r.Verdict != Same || len(r.Notes) > 0 {
+		t.Errorf("all are signed: %+v", r)
+	}
+	others := map[int]string{}
+	for i := 0; len(others) < maxNamed+2; i++ {
+		p := events.PlaceOf(holderID(i)).Partition
+		if p == events.PlaceOf(alice).Partition || others[p] != "" {
+			continue
+		}
+		others[p] = holderID(i)
+		w.holds(events.Origin{}, hold(holderID(i), 1000, 1100, "2"))
+		storePartition(w, state.Holds, p)
+		if len(others) == 1 {
+			w.says(w.signedAudit(), Same, fmt.Sprintf("of 1 of the 2 partitions that have messages there is no signed checkpoint that was compared: partition %d of HOLDS", p))
+		}
+	}
+	r := w.signedAudit()
+	w.says(r, Same, fmt.Sprintf("of %d of the %d partitions that have messages", maxNamed+2, maxNamed+3), ", and 2 more")
+	if named := strings.Count(r.Notes[0], " of HOLDS"); named != maxNamed {
+		t.Errorf("%d are named: %q", named, r.Notes)
+	}
+	for _, holder := range others {
+		w.sign(w.statement(holder))
+	}
+	if r := w.signedAudit(); r.Verdict != Same || len(r.Notes) > 0 {
+		t.Errorf("all are signed: %+v", r)
+	}
+}
+
 // History that was rewritten, and folded anew, is found by what was signed, and where.
 func TestRewrittenHistory(t *testing.T) {
 	w := newWorld(t)

@@ -78,7 +78,7 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 	r := &Report{}
 	found := slices.Concat(holds.report(r), proofs.report(r))
 	found = append(found, kept.judge(r, holds.expected(), proofs.expected())...)
-	found = append(found, signed.report(r, &o)...)
+	found = append(found, signed.report(r, &o, slices.Concat(holds.covered(), proofs.covered()))...)
 	r.Compared.Messages, r.Compared.Events = meter.messages.Load(), meter.events.Load()
 	r.finish(found)
 	return r, nil
@@ -256,6 +256,21 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 		r.Cuts = append(r.Cuts, c)
 	}
 	return found
+}
+
+// covered returns which partitions have messages, and what was compared of them that was signed.
+func (t *trial[E, C]) covered() (list []covered) {
+	for i, j := range t.judges {
+		if j.part.Messages() == 0 {
+			continue
+		}
+		c := covered{place: place{t.log.Stream, i}, compared: len(j.claimed)}
+		for _, claim := range j.claimed {
+			c.newest = max(c.newest, claim.number)
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 // rejection is what is compared of a refused event.
