@@ -64,6 +64,9 @@ type signed struct {
 	index               map[place]*claimIndex
 	unverified, foreign tallied
 	repeated            tallied
+
+	unsigned     tallied // what none of the keys has signed, nor claims to have
+	lastUnsigned uint64  // the number of the last of it
 }
 
 // say returns what a statement says.
@@ -113,7 +116,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 	for _, log := range jetstream.Logs() {
 		s.claims[log.Stream] = &[events.Partitions][]*claim{}
 	}
-	if o.Key == nil {
+	if len(o.Keys) == 0 {
 		return s, s.glance(ctx, o.Stored)
 	}
 	next := uint64(1)
@@ -125,7 +128,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 	last, err := o.Stored.Checkpoints(ctx, 0, func(m jetstream.Message) error {
 		gone(m.Sequence)
 		next = m.Sequence + 1
-		s.published(o.Key, m)
+		s.published(o.Keys, m)
 		return nil
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrNoStream) {
@@ -140,7 +143,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 		}
 	}
 	for _, k := range o.Kept {
-		s.keep(o.Key, k)
+		s.keep(o.Keys, k)
 	}
 	return s, nil
 }
@@ -174,11 +177,34 @@ func (s *signed) add(d Difference) {
 	s.found = append(s.found, d)
 }
 
+// open returns the statement of a checkpoint that one of the keys has signed. The error is the one that says most.
+func open(keys []attest.Key, note []byte) (*attest.Statement, error) {
+	var why error
+	for _, key := range keys {
+		st, err := key.Open(note)
+		if err == nil {
+			return st, nil
+		}
+		if why == nil || errors.Is(err, attest.ErrSignature) {
+			why = err
+		}
+	}
+	if n := len(keys) - 1; n > 0 && errors.Is(why, attest.ErrOtherKey) {
+		why = fmt.Errorf("%w; nor by another of the %d keys that are given", why, len(keys))
+	}
+	return nil, why
+}
+
 // published takes a message of the stream CHECKPOINTS.
-func (s *signed) published(key *attest.Key, m jetstream.Message) {
-	st, err := key.Open(m.Data)
-	if err != nil {
+func (s *signed) published(keys []attest.Key, m jetstream.Message) {
+	st, err := open(keys, m.Data)
+	switch {
+	case errors.Is(err, attest.ErrSignature):
 		s.unverified.add("checkpoint %d: %v", m.Sequence, err)
+		return
+	case err != nil:
+		s.unsigned.add("checkpoint %d: %v", m.Sequence, err)
+		s.lastUnsigned = m.Sequence
 		return
 	}
 	parts := s.claims[st.Stream]
@@ -237,8 +263,8 @@ func logOf(stream string) jetstream.Log {
 }
 
 // keep takes a checkpoint that someone has kept: it must be in the stream, too.
-func (s *signed) keep(key *attest.Key, k Kept) {
-	st, err := key.Open(k.Note)
+func (s *signed) keep(keys []attest.Key, k Kept) {
+	st, err := open(keys, k.Note)
 	if err != nil {
 		s.untold = append(s.untold, fmt.Sprintf("the kept checkpoint %s: %v", k.Name, err))
 		return
@@ -316,8 +342,8 @@ type covered struct {
 // maxNamed is how many partitions a note names.
 const maxNamed = 4
 
-// unsigned appends a note of the partitions of which nothing was compared that was signed, though of others something was.
-func unsigned(notes []string, partitions []covered) []string {
+// uncovered appends a note of the partitions of which nothing was compared that was signed, though of others something was.
+func uncovered(notes []string, partitions []covered) []string {
 	var without []string
 	for _, p := range partitions {
 		if p.compared == 0 {
@@ -338,10 +364,16 @@ func unsigned(notes []string, partitions []covered) []string {
 func (s *signed) report(r *Report, o *AuditOptions, partitions []covered) []Difference {
 	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
 	r.Notes = s.repeated.tell(append(r.Notes, s.notes...))
-	if o.Key != nil {
-		r.Notes = unsigned(r.Notes, partitions)
+	if len(o.Keys) > 0 {
+		r.Notes = uncovered(r.Notes, partitions)
 	}
-	if o.Key != nil && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+len(s.untold) == 0 {
+	// Anyone who can publish can put there what nobody has signed. It keeps nothing from being told if the keys have signed, behind it, of all that there is.
+	if len(partitions) > 0 && !slices.ContainsFunc(partitions, func(p covered) bool { return p.newest < s.lastUnsigned }) {
+		r.Notes = s.unsigned.tell(r.Notes)
+	} else {
+		r.Untold = s.unsigned.tell(r.Untold)
+	}
+	if len(o.Keys) > 0 && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+s.unsigned.n+len(s.untold) == 0 {
 		r.Untold = append(r.Untold, "there is no signed checkpoint, so nothing was compared with what the key has signed")
 	}
 	return s.found

@@ -29,7 +29,7 @@ func (w *world) history(n int) (sequences []uint64) {
 // signedAudit audits with the key.
 func (w *world) signedAudit(kept ...Kept) *Report {
 	w.Helper()
-	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Key: &w.key, Kept: kept})
+	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Keys: append([]attest.Key{w.key}, w.keys...), Kept: kept})
 	w.must(err)
 	return r
 }
@@ -87,6 +87,69 @@ func TestSigned(t *testing.T) {
 	if _, err := Audit(t.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Kept: []Kept{first}}); err == nil {
 		t.Error("kept ones without a key are taken")
 	}
+}
+
+// After the key was changed, what both have signed is compared if both are given; what no key has signed is told, and is only noted if there is something
+// signed behind it of every partition.
+func TestKeys(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(3)
+	first := w.sign(w.statement(alice))
+	old := w.key
+	w.newSigner()
+	w.history(1)
+	second := w.sign(w.statement(alice))
+	w.says(w.signedAudit(second), Same, "checkpoint 1: checkpoint of ", "not signed by this key")
+	w.says(w.signedAudit(first), Unknown, "the kept checkpoint kept.checkpoint: checkpoint of", "not signed by this key")
+	current := w.key
+	w.key = old
+	w.says(w.signedAudit(first), Unknown, "checkpoint 2: checkpoint of ", "not signed by this key")
+	w.keys = []attest.Key{current}
+	if r := w.signedAudit(first, second); r.Verdict != Same || r.Compared.Checkpoints != 2 || len(r.Notes) > 0 {
+		t.Errorf("with both keys: %+v", r)
+	}
+
+	// Rubbish.
+	subject := jetstream.CheckpointSubject(jetstream.Holds, events.PlaceOf(alice).Partition)
+	signer := w.signer
+	w.publish(subject, []byte("nonsense"))
+	w.newSigner()
+	unknown := w.sign(w.statement(alice))
+	w.key, w.signer = old, signer
+	rubbish := []string{"checkpoint 3: not a signed checkpoint", "; and so are 1 more checkpoints"}
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.publish(subject, second.Note) // says nothing new
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.history(1)
+	w.sign(w.statement(alice))
+	w.says(w.signedAudit(first, second), Same, rubbish...)
+	w.says(w.signedAudit(unknown), Unknown, "nor by another of the 2 keys that are given")
+	other := holderID(0)
+	if events.PlaceOf(other).Partition == events.PlaceOf(alice).Partition {
+		t.Fatal("choose another holder")
+	}
+	w.holds(events.Origin{}, hold(other, 1000, 1100, "2"))
+	storePartition(w, state.Holds, events.PlaceOf(other).Partition)
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.sign(w.statement(other))
+	w.says(w.signedAudit(), Same, rubbish...)
+
+	// A signature that is wrong.
+	w.publish(subject, []byte(strings.Replace(string(first.Note), "clock 1", "clock 2", 1)))
+	w.history(1)
+	w.sign(w.statement(alice))
+	w.holds(events.Origin{}, hold(other, 1001, 1100, "2"))
+	storePartition(w, state.Holds, events.PlaceOf(other).Partition)
+	w.sign(w.statement(other))
+	w.says(w.signedAudit(), Unknown, "the signature is wrong")
+
+	// What no key has signed hides nothing that differs.
+	w.history(1)
+	st := w.statement(alice)
+	st.Root[3] ^= 1
+	w.sign(st)
+	w.says(w.signedAudit(), Different, append(rubbish, "does not agree: the root that was signed")...)
 }
 
 // Partitions that have messages, and of which nothing was signed, are named; the verdict is what it was.

@@ -24,10 +24,10 @@ type AuditOptions struct {
 	Stored Stored
 	// Workers is how many fold at once; 0 = as many as there are processors.
 	Workers int
-	// Key, if it is not nil, is the public key that has signed checkpoints: all of them in the stream CHECKPOINTS are compared with the messages, and the newest
-	// of each partition with its state, too.
-	Key *attest.Key
-	// Kept are signed checkpoints that someone has kept: they must be in the stream, and are compared with messages and state. They need a Key.
+	// Keys, if there are any, are the public keys that have signed checkpoints, one after another: all that one of them has signed in the stream CHECKPOINTS are
+	// compared with the messages, and the newest of each partition with its state, too.
+	Keys []attest.Key
+	// Kept are signed checkpoints that someone has kept: they must be in the stream, and are compared with messages and state. They need a key.
 	Kept []Kept
 	// Progress, if it is not nil, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
@@ -42,7 +42,7 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 		return nil, errors.New("a source and what is stored are required")
 	case o.Workers < 0:
 		return nil, fmt.Errorf("%d workers; it is 1 or more, or 0", o.Workers)
-	case o.Key == nil && len(o.Kept) > 0:
+	case len(o.Keys) == 0 && len(o.Kept) > 0:
 		return nil, errors.New("checkpoints that were kept cannot be looked at without the key that has signed them")
 	}
 	policy, err := o.Source.Policy(ctx)
