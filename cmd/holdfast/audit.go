@@ -14,7 +14,7 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	Key     string   `help:"Public key, or a file that has it, that has signed the checkpoints of the stream CHECKPOINTS: compare with these, too." placeholder:"VKEY"`
+	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" sep:"none"`
 	Kept    []string `help:"Files of signed checkpoints that someone has kept: they must be in the stream, and agree. With --key." placeholder:"FILE"`
 	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
 	JSON    bool     `name:"json" help:"Show the report as one JSON object."`
@@ -23,7 +23,7 @@ type auditing struct {
 
 // Validate is called when the flags are parsed.
 func (a auditing) Validate() error {
-	if len(a.Kept) > 0 && a.Key == "" {
+	if len(a.Kept) > 0 && len(a.Key) == 0 {
 		return errors.New("--kept: --key says who must have signed them")
 	}
 	return a.NATSFlags.Validate()
@@ -31,12 +31,12 @@ func (a auditing) Validate() error {
 
 // options are what the flags say, but for where to read from.
 func (a *auditing) options() (o audit.AuditOptions, err error) {
-	if a.Key != "" {
-		key, err := logKey(a.Key)
+	for _, text := range a.Key {
+		key, err := logKey(text)
 		if err != nil {
 			return o, fmt.Errorf("--key: %w", err)
 		}
-		o.Key = &key
+		o.Keys = append(o.Keys, key)
 	}
 	for _, name := range a.Kept {
 		note, err := readCheckpointFile(name)

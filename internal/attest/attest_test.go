@@ -233,7 +233,7 @@ func TestPublishedNote(t *testing.T) {
 	}
 	l := lineOf(key.name, typeLog, key.key)
 	l.verify = func(text, signature []byte) bool { return ed25519.Verify(key.key, text, signature) }
-	if err := verify([]byte(message+"\n"+signature), l); err != nil {
+	if _, err := verify([]byte(message+"\n"+signature), l); err != nil {
 		t.Error(err)
 	}
 	if got, err := PublicOf(secretKey); err != nil || got != publicKey {
@@ -346,6 +346,36 @@ func TestOpenRefuses(t *testing.T) {
 		if st, err := c.key.Open([]byte(c.signed)); !errors.Is(err, c.want) {
 			t.Errorf("%s: %+v, error %v; it is %v", name, st, err, c.want)
 		}
+	}
+}
+
+// What is left of a checkpoint is as the signer has written it, and a cosignature that does not fit is not given.
+func TestAlone(t *testing.T) {
+	signer, key := newSigner(t, "ledger.example.org")
+	_, other := newSigner(t, "ledger.example.org")
+	cosigner, _ := newCosigner(t, "witness.example.org")
+	want, err := signer.Sign(statement())
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed := string(want)
+	for i := range 99 {
+		if got, err := key.Alone([]byte(signed)); err != nil || string(got) != string(want) {
+			t.Fatalf("with %d lines: %q, %v", i, got, err)
+		}
+		if _, err := cosigner.Cosign([]byte(signed), time.Unix(1767225600, 0)); err != nil {
+			t.Fatalf("cosign with %d lines: %v", i, err)
+		}
+		signed += fmt.Sprintf("— other%d %s\n", i, base64.StdEncoding.EncodeToString(make([]byte, 68)))
+	}
+	if got, err := key.Alone([]byte(signed)); err != nil || string(got) != string(want) {
+		t.Errorf("with 99 lines: %q, %v", got, err)
+	}
+	if got, err := cosigner.Cosign([]byte(signed), time.Unix(1767225600, 0)); !errors.Is(err, ErrMalformed) {
+		t.Errorf("a cosignature for which there is no room: %q, %v", got, err)
+	}
+	if got, err := other.Alone(want); !errors.Is(err, ErrOtherKey) {
+		t.Errorf("by another key: %q, %v", got, err)
 	}
 }
 

@@ -37,7 +37,7 @@ func cosigned(seconds uint64, text []byte) []byte {
 
 // Cosign returns a signed checkpoint with this witness's cosignature below the other signatures; one that it has already is replaced. The time,
 // from 1970 to 9999, is when the witness found the checkpoint to be right, and is cut to whole seconds. Signatures that are there are not verified: that is for the
-// caller, by [Key.Open].
+// caller, by [Key.Open]. The error says, too, if there is no room for one more: a note has at most 100 signatures, and 64 KiB. What [Key.Alone] returns has room.
 func (c *Cosigner) Cosign(signed []byte, at time.Time) ([]byte, error) {
 	n, err := parse(signed)
 	if err != nil {
@@ -54,7 +54,14 @@ func (c *Cosigner) Cosign(signed []byte, at time.Time) ([]byte, error) {
 		seconds := uint64(at.Unix())
 		return append(binary.BigEndian.AppendUint64(nil, seconds), ed25519.Sign(c.key, cosigned(seconds, text))...), nil
 	}
-	return note.Sign(n, l)
+	result, err := note.Sign(n, l)
+	if err == nil {
+		_, err = parse(result)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cosign: %w", err)
+	}
+	return result, nil
 }
 
 // WitnessKey is a witness's public key.
@@ -90,7 +97,7 @@ func (k WitnessKey) Verify(signed []byte) (at time.Time, err error) {
 		at = time.Unix(int64(seconds), 0).UTC()
 		return ed25519.Verify(k.key, cosigned(seconds, text), signature[8:])
 	}
-	if err := verify(signed, l); err != nil {
+	if _, err := verify(signed, l); err != nil {
 		return time.Time{}, fmt.Errorf("cosignature: %w", err)
 	}
 	return at, nil

@@ -80,19 +80,36 @@ func (k Key) String() string { return encodeKey(k.name, typeLog, k.key, k.key) }
 // Open returns the statement of a signed checkpoint, after its signature by this key was verified. Other signatures may stand beside that one;
 // they are not looked at. The error wraps ErrMalformed, ErrOtherKey or ErrSignature.
 func (k Key) Open(signed []byte) (*Statement, error) {
-	st, err := Unverified(signed)
+	st, _, err := k.open(signed)
+	return st, err
+}
+
+// Alone returns a signed checkpoint with this key's signature alone, after it was verified as by Open: what others have put beside it is left out, so what
+// comes out is as the [Signer] has written it. The errors are those of Open.
+func (k Key) Alone(signed []byte) ([]byte, error) {
+	_, n, err := k.open(signed)
 	if err != nil {
 		return nil, err
 	}
+	return note.Sign(&note.Note{Text: n.Text, Sigs: n.Sigs})
+}
+
+// open returns the statement of a signed checkpoint, and the note with the signature by this key among those that are verified.
+func (k Key) open(signed []byte) (*Statement, *note.Note, error) {
+	st, err := Unverified(signed)
+	if err != nil {
+		return nil, nil, err
+	}
 	if st.Name != k.name {
-		return nil, fmt.Errorf("%w: the checkpoint is of %q, the key of %q", ErrOtherKey, st.Name, k.name)
+		return nil, nil, fmt.Errorf("%w: the checkpoint is of %q, the key of %q", ErrOtherKey, st.Name, k.name)
 	}
 	l := lineOf(st.Origin(), typeLog, k.key)
 	l.verify = func(text, signature []byte) bool { return ed25519.Verify(k.key, text, signature) }
-	if err := verify(signed, l); err != nil {
-		return nil, fmt.Errorf("checkpoint of %s: %w", st.Origin(), err)
+	n, err := verify(signed, l)
+	if err != nil {
+		return nil, nil, fmt.Errorf("checkpoint of %s: %w", st.Origin(), err)
 	}
-	return st, nil
+	return st, n, nil
 }
 
 // Unverified returns the statement of a signed checkpoint without a look at who has signed it. The error wraps ErrMalformed.
@@ -145,18 +162,18 @@ func parse(signed []byte) (*note.Note, error) {
 	return n, nil
 }
 
-// verify verifies the line of a key.
-func verify(signed []byte, by *line) error {
-	_, err := note.Open(signed, note.VerifierList(by))
+// verify verifies the line of a key, and returns the note with it as the only one that is verified.
+func verify(signed []byte, by *line) (*note.Note, error) {
+	n, err := note.Open(signed, note.VerifierList(by))
 	var unverified *note.UnverifiedNoteError
 	var invalid *note.InvalidSignatureError
 	switch {
 	case errors.As(err, &unverified):
-		return fmt.Errorf("%w: it has no signature by %s+%08x", ErrOtherKey, by.name, by.id)
+		return nil, fmt.Errorf("%w: it has no signature by %s+%08x", ErrOtherKey, by.name, by.id)
 	case errors.As(err, &invalid):
-		return fmt.Errorf("%w: that by %s+%08x is of another text, or was changed", ErrSignature, by.name, by.id)
+		return nil, fmt.Errorf("%w: that by %s+%08x is of another text, or was changed", ErrSignature, by.name, by.id)
 	case err != nil:
-		return fmt.Errorf("%w: %w", ErrMalformed, err)
+		return nil, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
-	return nil
+	return n, nil
 }

@@ -38,6 +38,7 @@ type world struct {
 
 	signer *attest.Signer
 	key    attest.Key
+	keys   []attest.Key // those of before, with which it is audited, too
 }
 
 func newWorld(t testing.TB) *world {

@@ -66,8 +66,9 @@ func (r *archiveReader) Stop() { r.stop() }
 // Joined returns an archive and the streams that it is of as one Source. What a stream still has is read from it, what it has forgotten from the archive. Where one
 // passes into the other, the first message that both have must be the same in both.
 //
-// Beside the errors of both, State and Read return jetstream.ErrStreamChanged if the archive is of another stream or goes on behind its end, and
-// ErrGap if messages are neither in the archive nor in the stream.
+// Beside the errors of both, State and Read return jetstream.ErrStreamChanged if the archive is of another stream or goes on behind its end. Read, or its reader,
+// returns ErrGap if messages that were asked for are neither in the archive nor in the stream, as those behind the end of an archive that was opened before an archiver
+// went on and purged. State's FirstSequence does not tell of these.
 func Joined(a Archive, stream Source) Source { return joined{a, stream} }
 
 type joined struct {
@@ -109,14 +110,25 @@ func (j joined) both(ctx context.Context, log jetstream.Log) (kept, now jetstrea
 		err = fmt.Errorf("%w: the archive is of the stream %s made at %s; the present one was made at %s", jetstream.ErrStreamChanged, log.Stream, stamp(kept.Created), stamp(now.Created))
 	case now.LastSequence < kept.LastSequence:
 		err = fmt.Errorf("%w: %s ends at sequence %d, and the archive at %d: the stream was cut, or restored from an older copy", jetstream.ErrStreamChanged, log.Stream, now.LastSequence, kept.LastSequence)
-	case now.FirstSequence > kept.LastSequence+1:
-		g := gap{kept.LastSequence + 1, now.FirstSequence - 1}
-		err = fmt.Errorf("%w: %s begins at sequence %d, and the archive ends at %d: neither has %s; give the archive that has", ErrGap, log.Stream, now.FirstSequence, kept.LastSequence, g)
+	}
+	return kept, now, err
+}
+
+// wanted returns what both have, if nothing from one sequence through another is missing between them.
+func (j joined) wanted(ctx context.Context, log jetstream.Log, from, through uint64) (kept, now jetstream.State, err error) {
+	if kept, now, err = j.both(ctx, log); err != nil {
+		return kept, now, err
+	}
+	if g := (gap{kept.LastSequence + 1, now.FirstSequence - 1}); now.FirstSequence > g.first && from <= g.last && through >= g.first {
+		err = fmt.Errorf("%w: %s begins at sequence %d, and the archive ends at %d: neither has %s; give the archive that has, or as it is by now", ErrGap, log.Stream, now.FirstSequence, kept.LastSequence, g)
 	}
 	return kept, now, err
 }
 
 func (j joined) Read(ctx context.Context, log jetstream.Log, from, through uint64) (Reader, error) {
+	if _, _, err := j.wanted(ctx, log, from, through); err != nil {
+		return nil, err
+	}
 	return &joinedReader{joined: j, begun: ctx, log: log, at: from, through: through}, nil
 }
 
@@ -157,15 +169,12 @@ func (r *joinedReader) Next(ctx context.Context) (jetstream.Message, error) {
 
 // choose opens the archive or the stream, whichever has the next message.
 func (r *joinedReader) choose(ctx context.Context) error {
-	kept, now, err := r.both(ctx, r.log)
+	kept, now, err := r.wanted(ctx, r.log, r.at, r.through)
 	if err != nil {
 		return err
 	}
 	first := max(now.FirstSequence, 1)
 	if r.at < first {
-		if r.at > kept.LastSequence {
-			return fmt.Errorf("%w: %s has forgotten message %d meanwhile; try again", jetstream.ErrTrimmed, r.log.Stream, r.at)
-		}
 		r.part, r.live = readArchive(r.begun, r.archive, r.log, r.at, min(r.through, first-1)), false
 		return nil
 	}

@@ -323,6 +323,39 @@ func TestJoinedReadsEverythingOnce(t *testing.T) {
 			t.Fatalf("more: %+v", m)
 		}
 	})
+	// The stream has forgotten more than the archive has: what was asked for is read as long as none of that is.
+	gone := *stream
+	gone.first = 14
+	gap := &forgetful{memory: &gone, forget: func() {}}
+	if now, err := Joined(kept, gap).State(t.Context(), jetstream.Holds); err != nil || now.FirstSequence != 1 || now.LastSequence != 15 {
+		t.Errorf("%+v, %v", now, err)
+	}
+	for from := uint64(1); from <= 15; from++ {
+		for through := from; through <= 15; through++ {
+			missing := from <= 13 && through >= 13
+			r, err := Joined(kept, gap).Read(t.Context(), jetstream.Holds, from, through)
+			if missing != errors.Is(err, ErrGap) || missing && !strings.Contains(err.Error(), "HOLDS begins at sequence 14, and the archive ends at 12: neither has message 13") {
+				t.Fatalf("messages %d to %d: %v", from, through, err)
+			}
+			if missing {
+				continue
+			}
+			for want := from; want <= through; want++ {
+				if m, err := r.Next(t.Context()); err != nil || m.Sequence != want {
+					t.Fatalf("messages %d to %d: message %d, %v, want %d", from, through, m.Sequence, err, want)
+				}
+			}
+			r.Stop()
+		}
+	}
+	meanwhile := *stream
+	gap = &forgetful{memory: &meanwhile}
+	gap.forget = func() { meanwhile.first = 14 }
+	forgets, err := Joined(kept, gap).Read(t.Context(), jetstream.Holds, 12, 15)
+	w.must(err)
+	if m, err := forgets.Next(t.Context()); !errors.Is(err, ErrGap) {
+		t.Errorf("forgotten meanwhile: %+v, %v", m, err)
+	}
 	// The message that both have is another one in the stream.
 	other := *stream
 	other.messages = map[string][]jetstream.Message{"HOLDS": slices.Clone(stream.messages["HOLDS"])}

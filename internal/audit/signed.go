@@ -61,7 +61,12 @@ type signed struct {
 	notes  []string
 
 	policies            map[string]string // each that was signed, by itself, so that it is kept once
+	index               map[place]*claimIndex
 	unverified, foreign tallied
+	repeated            tallied
+
+	unsigned     tallied // what none of the keys has signed, nor claims to have
+	lastUnsigned uint64  // the number of the last of it
 }
 
 // say returns what a statement says.
@@ -107,11 +112,11 @@ func (t *tallied) tell(list []string) []string {
 
 // readSigned reads what was signed, in the stream and kept. Without a key it only notes that there is something.
 func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
-	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}}
+	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}, index: map[place]*claimIndex{}}
 	for _, log := range jetstream.Logs() {
 		s.claims[log.Stream] = &[events.Partitions][]*claim{}
 	}
-	if o.Key == nil {
+	if len(o.Keys) == 0 {
 		return s, s.glance(ctx, o.Stored)
 	}
 	next := uint64(1)
@@ -123,7 +128,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 	last, err := o.Stored.Checkpoints(ctx, 0, func(m jetstream.Message) error {
 		gone(m.Sequence)
 		next = m.Sequence + 1
-		s.published(o.Key, m)
+		s.published(o.Keys, m)
 		return nil
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrNoStream) {
@@ -138,7 +143,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 		}
 	}
 	for _, k := range o.Kept {
-		s.keep(o.Key, k)
+		s.keep(o.Keys, k)
 	}
 	return s, nil
 }
@@ -172,11 +177,34 @@ func (s *signed) add(d Difference) {
 	s.found = append(s.found, d)
 }
 
+// open returns the statement of a checkpoint that one of the keys has signed. The error is the one that says most.
+func open(keys []attest.Key, note []byte) (*attest.Statement, error) {
+	var why error
+	for _, key := range keys {
+		st, err := key.Open(note)
+		if err == nil {
+			return st, nil
+		}
+		if why == nil || errors.Is(err, attest.ErrSignature) {
+			why = err
+		}
+	}
+	if n := len(keys) - 1; n > 0 && errors.Is(why, attest.ErrOtherKey) {
+		why = fmt.Errorf("%w; nor by another of the %d keys that are given", why, len(keys))
+	}
+	return nil, why
+}
+
 // published takes a message of the stream CHECKPOINTS.
-func (s *signed) published(key *attest.Key, m jetstream.Message) {
-	st, err := key.Open(m.Data)
-	if err != nil {
+func (s *signed) published(keys []attest.Key, m jetstream.Message) {
+	st, err := open(keys, m.Data)
+	switch {
+	case errors.Is(err, attest.ErrSignature):
 		s.unverified.add("checkpoint %d: %v", m.Sequence, err)
+		return
+	case err != nil:
+		s.unsigned.add("checkpoint %d: %v", m.Sequence, err)
+		s.lastUnsigned = m.Sequence
 		return
 	}
 	parts := s.claims[st.Stream]
@@ -184,12 +212,45 @@ func (s *signed) published(key *attest.Key, m jetstream.Message) {
 		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d is of partition %d of %s, and was published as one of another", m.Sequence, st.Partition, st.Stream)})
 		return
 	}
-	list := parts[st.Partition]
+	list, is := parts[st.Partition], s.say(st)
 	if n := len(list); n > 0 && list[n-1].created == st.Created && list[n-1].size >= st.Size {
+		if first := s.before(place{st.Stream, st.Partition}, list, is); first != nil {
+			s.repeated.add("checkpoint %d is checkpoint %d once more: it was passed over", m.Sequence, first.number)
+			return
+		}
 		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d has %d messages, and checkpoint %d before it has %d: sizes rise, so one of them was not published in its turn",
 			m.Sequence, st.Size, list[n-1].number, list[n-1].size)})
 	}
-	parts[st.Partition] = append(list, &claim{said: s.say(st), number: m.Sequence})
+	parts[st.Partition] = append(list, &claim{said: is, number: m.Sequence})
+}
+
+// place is a partition of a stream.
+type place struct {
+	stream    string
+	partition int
+}
+
+// before returns the claim of a partition's list that says the same; nil if none does. What was looked up once is indexed: checkpoints that come again
+// are few, but anyone who can publish can make them many.
+func (s *signed) before(at place, list []*claim, is said) *claim {
+	index := s.index[at]
+	if index == nil {
+		index = &claimIndex{first: map[said]*claim{}}
+		s.index[at] = index
+	}
+	for _, c := range list[index.n:] {
+		if index.first[c.said] == nil {
+			index.first[c.said] = c
+		}
+	}
+	index.n = len(list)
+	return index.first[is]
+}
+
+// claimIndex has the first n claims of a list by what they say.
+type claimIndex struct {
+	first map[said]*claim
+	n     int
 }
 
 func logOf(stream string) jetstream.Log {
@@ -202,8 +263,8 @@ func logOf(stream string) jetstream.Log {
 }
 
 // keep takes a checkpoint that someone has kept: it must be in the stream, too.
-func (s *signed) keep(key *attest.Key, k Kept) {
-	st, err := key.Open(k.Note)
+func (s *signed) keep(keys []attest.Key, k Kept) {
+	st, err := open(keys, k.Note)
 	if err != nil {
 		s.untold = append(s.untold, fmt.Sprintf("the kept checkpoint %s: %v", k.Name, err))
 		return
@@ -271,11 +332,48 @@ func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.
 	return all
 }
 
-// report adds to a report what could not be compared, and returns what is different in what was signed by itself.
-func (s *signed) report(r *Report, o *AuditOptions) []Difference {
+// covered is a partition that has messages.
+type covered struct {
+	place
+	compared int    // signed checkpoints of it that were compared
+	newest   uint64 // the highest number of these; 0: none is in the stream CHECKPOINTS
+}
+
+// maxNamed is how many partitions a note names.
+const maxNamed = 4
+
+// uncovered appends a note of the partitions of which nothing was compared that was signed, though of others something was.
+func uncovered(notes []string, partitions []covered) []string {
+	var without []string
+	for _, p := range partitions {
+		if p.compared == 0 {
+			without = append(without, fmt.Sprintf("partition %d of %s", p.partition, p.stream))
+		}
+	}
+	n := len(without)
+	if n == 0 || n == len(partitions) {
+		return notes
+	}
+	if n > maxNamed {
+		without = append(without[:maxNamed], fmt.Sprintf("and %d more", n-maxNamed))
+	}
+	return append(notes, fmt.Sprintf("of %d of the %d partitions that have messages there is no signed checkpoint that was compared: %s", n, len(partitions), strings.Join(without, ", ")))
+}
+
+// report adds to a report what could not be compared, and returns what is different in what was signed by itself. It is told all partitions that have messages.
+func (s *signed) report(r *Report, o *AuditOptions, partitions []covered) []Difference {
 	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
-	r.Notes = append(r.Notes, s.notes...)
-	if o.Key != nil && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+len(s.untold) == 0 {
+	r.Notes = s.repeated.tell(append(r.Notes, s.notes...))
+	if len(o.Keys) > 0 {
+		r.Notes = uncovered(r.Notes, partitions)
+	}
+	// Anyone who can publish can put there what nobody has signed. It keeps nothing from being told if the keys have signed, behind it, of all that there is.
+	if len(partitions) > 0 && !slices.ContainsFunc(partitions, func(p covered) bool { return p.newest < s.lastUnsigned }) {
+		r.Notes = s.unsigned.tell(r.Notes)
+	} else {
+		r.Untold = s.unsigned.tell(r.Untold)
+	}
+	if len(o.Keys) > 0 && r.Compared.Checkpoints == 0 && len(s.found)+s.foreign.n+s.unverified.n+s.unsigned.n+len(s.untold) == 0 {
 		r.Untold = append(r.Untold, "there is no signed checkpoint, so nothing was compared with what the key has signed")
 	}
 	return s.found

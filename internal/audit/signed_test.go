@@ -29,7 +29,7 @@ func (w *world) history(n int) (sequences []uint64) {
 // signedAudit audits with the key.
 func (w *world) signedAudit(kept ...Kept) *Report {
 	w.Helper()
-	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Key: &w.key, Kept: kept})
+	r, err := Audit(w.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Keys: append([]attest.Key{w.key}, w.keys...), Kept: kept})
 	w.must(err)
 	return r
 }
@@ -86,6 +86,104 @@ func TestSigned(t *testing.T) {
 	w.says(r, Same, "there are signed checkpoints, up to number 3, and none was looked at")
 	if _, err := Audit(t.Context(), AuditOptions{Source: w.source(), Stored: Buckets(w.client), Kept: []Kept{first}}); err == nil {
 		t.Error("kept ones without a key are taken")
+	}
+}
+
+// After the key was changed, what both have signed is compared if both are given; what no key has signed is told, and is only noted if there is something
+// signed behind it of every partition.
+func TestKeys(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(3)
+	first := w.sign(w.statement(alice))
+	old := w.key
+	w.newSigner()
+	w.history(1)
+	second := w.sign(w.statement(alice))
+	w.says(w.signedAudit(second), Same, "checkpoint 1: checkpoint of ", "not signed by this key")
+	w.says(w.signedAudit(first), Unknown, "the kept checkpoint kept.checkpoint: checkpoint of", "not signed by this key")
+	current := w.key
+	w.key = old
+	w.says(w.signedAudit(first), Unknown, "checkpoint 2: checkpoint of ", "not signed by this key")
+	w.keys = []attest.Key{current}
+	if r := w.signedAudit(first, second); r.Verdict != Same || r.Compared.Checkpoints != 2 || len(r.Notes) > 0 {
+		t.Errorf("with both keys: %+v", r)
+	}
+
+	// Rubbish.
+	subject := jetstream.CheckpointSubject(jetstream.Holds, events.PlaceOf(alice).Partition)
+	signer := w.signer
+	w.publish(subject, []byte("nonsense"))
+	w.newSigner()
+	unknown := w.sign(w.statement(alice))
+	w.key, w.signer = old, signer
+	rubbish := []string{"checkpoint 3: not a signed checkpoint", "; and so are 1 more checkpoints"}
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.publish(subject, second.Note) // says nothing new
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.history(1)
+	w.sign(w.statement(alice))
+	w.says(w.signedAudit(first, second), Same, rubbish...)
+	w.says(w.signedAudit(unknown), Unknown, "nor by another of the 2 keys that are given")
+	other := holderID(0)
+	if events.PlaceOf(other).Partition == events.PlaceOf(alice).Partition {
+		t.Fatal("choose another holder")
+	}
+	w.holds(events.Origin{}, hold(other, 1000, 1100, "2"))
+	storePartition(w, state.Holds, events.PlaceOf(other).Partition)
+	w.says(w.signedAudit(), Unknown, rubbish...)
+	w.sign(w.statement(other))
+	w.says(w.signedAudit(), Same, rubbish...)
+
+	// A signature that is wrong.
+	w.publish(subject, []byte(strings.Replace(string(first.Note), "clock 1", "clock 2", 1)))
+	w.history(1)
+	w.sign(w.statement(alice))
+	w.holds(events.Origin{}, hold(other, 1001, 1100, "2"))
+	storePartition(w, state.Holds, events.PlaceOf(other).Partition)
+	w.sign(w.statement(other))
+	w.says(w.signedAudit(), Unknown, "the signature is wrong")
+
+	// What no key has signed hides nothing that differs.
+	w.history(1)
+	st := w.statement(alice)
+	st.Root[3] ^= 1
+	w.sign(st)
+	w.says(w.signedAudit(), Different, append(rubbish, "does not agree: the root that was signed")...)
+}
+
+// Partitions that have messages, and of which nothing was signed, are named; the verdict is what it was.
+func TestPartitionsThatAreNotSigned(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(2)
+	w.sign(w.statement(alice))
+	if r := w.signedAudit(); r.Verdict != Same || len(r.Notes) > 0 {
+		t.Errorf("all are signed: %+v", r)
+	}
+	others := map[int]string{}
+	for i := 0; len(others) < maxNamed+2; i++ {
+		p := events.PlaceOf(holderID(i)).Partition
+		if p == events.PlaceOf(alice).Partition || others[p] != "" {
+			continue
+		}
+		others[p] = holderID(i)
+		w.holds(events.Origin{}, hold(holderID(i), 1000, 1100, "2"))
+		storePartition(w, state.Holds, p)
+		if len(others) == 1 {
+			w.says(w.signedAudit(), Same, fmt.Sprintf("of 1 of the 2 partitions that have messages there is no signed checkpoint that was compared: partition %d of HOLDS", p))
+		}
+	}
+	r := w.signedAudit()
+	w.says(r, Same, fmt.Sprintf("of %d of the %d partitions that have messages", maxNamed+2, maxNamed+3), ", and 2 more")
+	if named := strings.Count(r.Notes[0], " of HOLDS"); named != maxNamed {
+		t.Errorf("%d are named: %q", named, r.Notes)
+	}
+	for _, holder := range others {
+		w.sign(w.statement(holder))
+	}
+	if r := w.signedAudit(); r.Verdict != Same || len(r.Notes) > 0 {
+		t.Errorf("all are signed: %+v", r)
 	}
 }
 
@@ -153,8 +251,35 @@ func TestSignedWrong(t *testing.T) {
 			[]string{"it was signed for 6 messages up to sequence 16, and the stream ends at 6"}},
 		"the clock":  {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Clock++; w.sign(st); return nil }, Different, []string{"checkpoint 2: the clock that was signed is"}},
 		"the policy": {func(w *world, st *attest.Statement, _ Kept) []Kept { st.Policy["ttl"] = "1h"; w.sign(st); return nil }, Different, []string{"it was signed under another policy"}},
-		"a size that does not rise": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); w.sign(st); return nil }, Different,
+		"a size that does not rise": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			w.sign(st)
+			flip(&st.State)
+			w.sign(st)
+			return nil
+		}, Different,
 			[]string{"checkpoint 3 has 6 messages, and checkpoint 2 before it has 6: sizes rise"}},
+		"a smaller size": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); st.Size--; w.sign(st); return nil }, Different,
+			[]string{"checkpoint 3 has 5 messages, and checkpoint 2 before it has 6: sizes rise"}},
+		"the newest once more": {func(w *world, st *attest.Statement, _ Kept) []Kept { w.sign(st); return []Kept{w.sign(st)} }, Same,
+			[]string{"checkpoint 3 is checkpoint 2 once more"}},
+		"an older one once more": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			subject := jetstream.CheckpointSubject(jetstream.Holds, st.Partition)
+			w.publish(subject, kept.Note)
+			w.publish(subject, kept.Note)
+			w.history(1)
+			later := w.sign(w.statement(alice))
+			w.publish(subject, kept.Note)
+			w.publish(subject, later.Note)
+			return []Kept{kept, later}
+		}, Same, []string{"checkpoint 3 is checkpoint 1 once more: it was passed over; and so are 3 more checkpoints"}},
+		"a newest one that is wrong once more": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			flip(&st.State)
+			w.sign(st)
+			w.sign(st)
+			w.publish(jetstream.CheckpointSubject(jetstream.Holds, st.Partition), kept.Note)
+			return nil
+		}, Different, []string{"checkpoint 2: its messages are", "checkpoint 3 is checkpoint 2 once more"}},
 		"two histories": {func(w *world, st *attest.Statement, _ Kept) []Kept {
 			w.sign(st)
 			flip(&st.Root)

@@ -24,10 +24,10 @@ type AuditOptions struct {
 	Stored Stored
 	// Workers is how many fold at once; 0 = as many as there are processors.
 	Workers int
-	// Key, if it is not nil, is the public key that has signed checkpoints: all of them in the stream CHECKPOINTS are compared with the messages, and the newest
-	// of each partition with its state, too.
-	Key *attest.Key
-	// Kept are signed checkpoints that someone has kept: they must be in the stream, and are compared with messages and state. They need a Key.
+	// Keys, if there are any, are the public keys that have signed checkpoints, one after another: all that one of them has signed in the stream CHECKPOINTS are
+	// compared with the messages, and the newest of each partition with its state, too.
+	Keys []attest.Key
+	// Kept are signed checkpoints that someone has kept: they must be in the stream, and are compared with messages and state. They need a key.
 	Kept []Kept
 	// Progress, if it is not nil, is called now and then, by one goroutine at a time.
 	Progress func(Progress)
@@ -42,7 +42,7 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 		return nil, errors.New("a source and what is stored are required")
 	case o.Workers < 0:
 		return nil, fmt.Errorf("%d workers; it is 1 or more, or 0", o.Workers)
-	case o.Key == nil && len(o.Kept) > 0:
+	case len(o.Keys) == 0 && len(o.Kept) > 0:
 		return nil, errors.New("checkpoints that were kept cannot be looked at without the key that has signed them")
 	}
 	policy, err := o.Source.Policy(ctx)
@@ -78,7 +78,7 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 	r := &Report{}
 	found := slices.Concat(holds.report(r), proofs.report(r))
 	found = append(found, kept.judge(r, holds.expected(), proofs.expected())...)
-	found = append(found, signed.report(r, &o)...)
+	found = append(found, signed.report(r, &o, slices.Concat(holds.covered(), proofs.covered()))...)
 	r.Compared.Messages, r.Compared.Events = meter.messages.Load(), meter.events.Load()
 	r.finish(found)
 	return r, nil
@@ -256,6 +256,21 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 		r.Cuts = append(r.Cuts, c)
 	}
 	return found
+}
+
+// covered returns which partitions have messages, and what was compared of them that was signed.
+func (t *trial[E, C]) covered() (list []covered) {
+	for i, j := range t.judges {
+		if j.part.Messages() == 0 {
+			continue
+		}
+		c := covered{place: place{t.log.Stream, i}, compared: len(j.claimed)}
+		for _, claim := range j.claimed {
+			c.newest = max(c.newest, claim.number)
+		}
+		list = append(list, c)
+	}
+	return list
 }
 
 // rejection is what is compared of a refused event.

@@ -44,7 +44,8 @@ func (w *Witness) admit(p *partition, c *published, present int64) error {
 			return errors.Join(err, refuse(OutOfOrder, "it has %d messages, and one that came before has %d: sizes rise", st.Size, last.Size))
 		}
 		if seen.Text() == st.Text() {
-			return nil // it comes again
+			w.o.Logger.Debug("comes again", "number", c.Sequence, "stream", p.stream, "partition", p.number, "messages", st.Size)
+			return nil
 		}
 		if seen.Root != st.Root {
 			return refuse(OutOfOrder, "it has another root than the one of %d messages that was cosigned: two histories were signed", st.Size)

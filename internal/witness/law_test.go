@@ -203,6 +203,59 @@ func TestLaw(t *testing.T) {
 	})
 }
 
+// A checkpoint that was cosigned and comes again, the newest or an older one, is passed over, also if it was cosigned after the record was looked at.
+func TestComesAgain(t *testing.T) {
+	secret, _, err := attest.GenerateWitnessKey("witness.example.org")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cosigner, err := attest.NewCosigner(secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, _ := newSigner(t)
+	s := &memory{created: time.Unix(1767225600, 0)}
+	w, end := begin(t, s, signer, cosigner, t.TempDir())
+	defer end()
+	number := uint64(0)
+	judge := func(notes ...[]byte) {
+		t.Helper()
+		var list []published
+		for _, note := range notes {
+			number++
+			list = append(list, published{jetstream.Message{Sequence: number, Data: note}, w.logs[0], 1})
+		}
+		if err := w.judge(t.Context(), list, number); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var notes [][]byte
+	next := func() []byte {
+		t.Helper()
+		s.add(1, nil)
+		note, err := signer.Sign(s.statement(1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		notes = append(notes, note)
+		return note
+	}
+	for range 3 {
+		judge(next())
+	}
+	judge(notes[0])
+	for range 3 {
+		judge(next())
+	}
+	judge(notes[4])
+	judge(notes[5])
+	judge(next(), next(), notes[6], notes[7], notes[1])
+	judge(notes...)
+	if w.summary.Cosigned != len(notes) || len(w.summary.Refused) > 0 {
+		t.Errorf("%d cosigned of %d, refused: %+v", w.summary.Cosigned, len(notes), w.summary.Refused)
+	}
+}
+
 // What is remembered of a partition without checkpoints is bounded; when one comes, its messages are read again.
 func TestManyWithoutCheckpoints(t *testing.T) {
 	secret, _, err := attest.GenerateWitnessKey("witness.example.org")

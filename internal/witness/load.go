@@ -141,7 +141,7 @@ func (s *store) lastEntry(name string) (*entry, error) {
 		return nil, err
 	}
 	defer file.Close()
-	size, err := file.Seek(0, 2)
+	size, err := endOfLines(file)
 	if err != nil {
 		return nil, err
 	}
@@ -149,12 +149,6 @@ func (s *store) lastEntry(name string) (*entry, error) {
 	b := make([]byte, size-from)
 	if _, err := file.ReadAt(b, from); err != nil {
 		return nil, err
-	}
-	if end := bytes.LastIndexByte(b, '\n') + 1; end < len(b) {
-		if err := file.Truncate(from + int64(end)); err != nil {
-			return nil, err
-		}
-		b = b[:end]
 	}
 	if len(b) == 0 {
 		return nil, nil

@@ -21,7 +21,7 @@ const (
 	OtherStream Reason = "other_stream"
 	// OutOfOrder: its size or sequence is not above that of the one before, which it does not repeat.
 	OutOfOrder Reason = "out_of_order"
-	// OtherHistory: its root, size or clock is not that of the messages that were read.
+	// OtherHistory: its root, size or clock is not that of the messages that were read, or its sequence is behind the stream's end.
 	OtherHistory Reason = "other_history"
 )
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -171,23 +172,69 @@ func (s *store) replace(name string, data []byte) error {
 	return syncFolder(s.dir)
 }
 
-// extend adds whole lines to a file's end, and returns when the disk has them.
+// extend adds whole lines to a file's end, and returns when the disk has them. After an error the file is as it was.
 func (s *store) extend(name string, lines []byte) error {
 	path := filepath.Join(s.dir, name)
 	_, err := os.Stat(path)
 	fresh := errors.Is(err, fs.ErrNotExist)
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, fileMode)
+	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return err
 	}
-	_, err = file.Write(lines)
-	if err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil && fresh {
+	if err = errors.Join(addLines(file, lines), file.Close()); err == nil && fresh {
 		err = syncFolder(s.dir)
 	}
 	return err
+}
+
+// lined is a file of lines.
+type lined interface {
+	io.ReaderAt
+	io.WriteSeeker
+	Truncate(size int64) error
+	Sync() error
+}
+
+// addLines adds whole lines behind the last whole line of a file. If not all of them can be written, none is left, so that what is added later begins a line.
+func addLines(file lined, lines []byte) error {
+	size, err := endOfLines(file)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Seek(size, io.SeekStart); err == nil {
+		_, err = file.Write(lines)
+	}
+	if err == nil {
+		err = file.Sync()
+	}
+	if err != nil {
+		err = errors.Join(err, file.Truncate(size))
+	}
+	return err
+}
+
+// endOfLines cuts off what is behind the last whole line of a file, which a crash has left unfinished, and returns the file's size.
+func endOfLines(file lined) (int64, error) {
+	size, err := file.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, err
+	}
+	whole := size
+	for b := make([]byte, 64<<10); whole > 0; {
+		n := min(whole, int64(len(b)))
+		if _, err := file.ReadAt(b[:n], whole-n); err != nil {
+			return 0, err
+		}
+		end := int64(bytes.LastIndexByte(b[:n], '\n')) + 1
+		whole += end - n
+		if end > 0 {
+			break
+		}
+	}
+	if whole < size {
+		err = file.Truncate(whole)
+	}
+	return whole, err
 }
 
 func nameOf(stream string, partition int, suffix string) string {

@@ -25,26 +25,30 @@ func (w *Witness) walk(ctx context.Context, l *ledger, now jetstream.State) erro
 	if through == 0 {
 		return nil
 	}
-	end, lost := w.await(ctx, l, now, through)
+	end, err := w.await(ctx, l, now, through)
+	if err != nil {
+		return err
+	}
 	for _, p := range l.parts {
 		p.begin(from)
 	}
 	judge := func(p *partition) func(*target) { return func(t *target) { w.conclude(p, t) } }
-	read := end
+	read, lost := end, error(nil)
 	if from <= end {
 		if first := max(now.FirstSequence, 1); first > from {
 			return fmt.Errorf("%w: %s begins at sequence %d, and messages %d to %d were not read yet: they expired or were purged; name the archive that has them (--archive)", ErrLost, l.Stream, first, from, first-1)
 		}
-		var err error
-		read, err = readLog(ctx, w.o.Source, l.Log, from, end, func(partition int, m *jetstream.Message) {
+		read, lost = readLog(ctx, w.o.Source, l.Log, from, end, func(partition int, m *jetstream.Message) {
 			l.parts[partition].take(m, judge(l.parts[partition]))
 		})
-		lost = errors.Join(err, lost)
 	}
 	for _, p := range l.parts {
 		p.reach(read, judge(p))
 	}
 	for _, p := range l.parts {
+		if len(p.targets) > 0 && p.targets[0].statement.Sequence > end { // those before it are judged
+			w.refuseBeyond(l, p, end)
+		}
 		if p.dispute != nil {
 			if err := w.settle(ctx, l, p, now); err != nil {
 				return errors.Join(err, lost)
@@ -54,23 +58,37 @@ func (w *Witness) walk(ctx context.Context, l *ledger, now jetstream.State) erro
 	return lost
 }
 
-// await waits until the stream has all up to a sequence, which a leader that is new may not have for a moment, and returns how far to read.
+// refuseBeyond refuses the first target of a partition, which is of a sequence behind the stream's end. It can never be right: a checkpoint is published when its
+// messages are stored, and a stream that has stored them does not end before them again.
+func (w *Witness) refuseBeyond(l *ledger, p *partition, end uint64) {
+	t := p.targets[0]
+	w.refuse(Refusal{
+		Stream: p.stream, Partition: p.number, Reason: OtherHistory, Number: t.number, Checkpoint: string(t.note), Newest: w.newest(p),
+		Explanation: fmt.Sprintf("it is of everything up to sequence %d, and %s ends at %d: its last messages are gone, or never were there", t.statement.Sequence, l.Stream, end),
+	})
+}
+
+// await waits until the stream has all up to a sequence, which a leader that is new may not have for a moment, and returns how far to read: to there, or to the
+// stream's end if that has not come there while it was waited for.
 func (w *Witness) await(ctx context.Context, l *ledger, now jetstream.State, through uint64) (uint64, error) {
 	deadline := time.Now().Add(w.o.Patience)
 	tick := time.NewTicker(min(w.o.Patience, time.Second))
 	defer tick.Stop()
 	for now.LastSequence < through {
 		if time.Now().After(deadline) {
-			return now.LastSequence, fmt.Errorf("%w: a checkpoint is of sequence %d, and %s ends at %d: its last messages are gone", ErrLost, through, l.Stream, now.LastSequence)
+			return now.LastSequence, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return now.LastSequence, ctx.Err()
+			return 0, ctx.Err()
 		}
 		next, err := w.o.Source.State(ctx, l.Log)
-		if err != nil {
-			return now.LastSequence, err
+		switch {
+		case err != nil:
+			return 0, err
+		case !next.Created.Equal(now.Created):
+			return 0, fmt.Errorf("%w: %s was made again, at %s, while it was waited for", jetstream.ErrStreamChanged, l.Stream, stamp(next.Created.UnixNano()))
 		}
 		now = next
 	}
@@ -117,17 +135,33 @@ func (w *Witness) conclude(p *partition, t *target) {
 	at := time.Now().UTC()
 	signed := t.note
 	if !t.again {
-		var err error
-		if signed, err = w.o.Cosigner.Cosign(t.note, at); err != nil {
-			panic("witness: a checkpoint that was opened cannot be cosigned: " + err.Error())
-		}
+		signed = w.cosign(p, t.note, at)
 		p.fresh = append(p.fresh, entry{Number: t.number, At: at, Checkpoint: string(signed)})
+		if p.record != nil {
+			p.record[t.statement.Size] = t.statement
+		}
 		p.since = at
 		w.summary.Cosigned++
 		w.metrics.cosigned.WithLabelValues(p.stream).Inc()
 	}
 	p.newest, p.stored = t.statement, snapshotOf(string(signed), &p.tree)
 	w.o.Logger.Debug("cosigned", "stream", p.stream, "partition", p.number, "number", t.number, "messages", t.statement.Size)
+}
+
+// cosign returns a checkpoint that was opened with the log's signature and the witness's, and no others: anyone who can publish could have put so many beside it that
+// there is no room for one more. It is as it will have to be when it is read from the folder again.
+func (w *Witness) cosign(p *partition, published []byte, at time.Time) []byte {
+	signed, err := w.o.Key.Alone(published)
+	if err == nil {
+		signed, err = w.o.Cosigner.Cosign(signed, at)
+	}
+	if err == nil {
+		_, err = w.store.open(p, "what is to be recorded", string(signed))
+	}
+	if err != nil {
+		panic("witness: a checkpoint that was opened cannot be cosigned: " + err.Error())
+	}
+	return signed
 }
 
 // settle refuses a target whose messages are otherwise than it says. The log is read once more, from its beginning, to say where it was changed.

@@ -58,7 +58,8 @@ type Options struct {
 	Dir string
 	// Once ends the witness when it has judged all checkpoints that there are when it starts.
 	Once bool
-	// Patience is how long to wait for a stream that ends before the sequence of a checkpoint, as a new leader's may for a moment; 0 = 30 s.
+	// Patience is how long to wait for a stream that ends before the sequence of a checkpoint, as a new leader's may for a moment, until
+	// that checkpoint is refused; 0 = 30 s.
 	Patience time.Duration
 	// Registry takes the metrics; nil: there are none.
 	Registry prometheus.Registerer

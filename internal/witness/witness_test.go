@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -252,11 +253,6 @@ func TestLost(t *testing.T) {
 			w.must(err)
 			w.must(s.DeleteMsg(w.Context(), 4))
 		}, 1, "HOLDS no longer has messages 4 to 4, deleted one by one"},
-		"the last ones": {func(w *world) {
-			st := w.statement(&source{client: w.client}, jetstream.Holds, 3)
-			st.Size, st.Sequence = 9, 9
-			w.state(st)
-		}, 2, "a checkpoint is of sequence 9, and HOLDS ends at 5"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -279,6 +275,80 @@ func TestLost(t *testing.T) {
 			}
 			w.kept(jetstream.PoH, 1)
 		})
+	}
+}
+
+// A checkpoint of more than the stream has is refused after a while, and what is right is judged: before it, and of the other partitions.
+func TestBeyondTheEnd(t *testing.T) {
+	w := newWorld(t)
+	w.add(jetstream.Holds, 3, 3)
+	w.sign(jetstream.Holds, 3)
+	w.add(jetstream.Holds, 3, 1)
+	w.add(jetstream.Holds, 5, 1)
+	right := w.sign(jetstream.Holds, 3)
+	st := *right
+	st.Size, st.Sequence = math.MaxUint64, math.MaxUint64
+	number := w.state(&st)
+	w.sign(jetstream.Holds, 5)
+	w.add(jetstream.PoH, 1, 1)
+	w.sign(jetstream.PoH, 1)
+	s, err := w.once()
+	if !errors.Is(err, ErrRefused) || errors.Is(err, ErrLost) || s.Cosigned != 4 || len(s.Refused) != 1 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if r := s.Refused[0]; r.Reason != OtherHistory || r.Partition != 3 || r.Number != number || r.Newest != right.Text() || r.Checkpoint == "" ||
+		!strings.Contains(r.Explanation, "it is of everything up to sequence 18446744073709551615, and HOLDS ends at 5") {
+		t.Errorf("%+v", r)
+	}
+	if diff := cmp.Diff(s.Refused, w.evidence()); diff != "" {
+		t.Errorf("evidence (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(right, w.kept(jetstream.Holds, 3)); diff != "" {
+		t.Errorf("kept (-want +got):\n%s", diff)
+	}
+	w.add(jetstream.Holds, 3, 1)
+	w.add(jetstream.Holds, 5, 1)
+	w.sign(jetstream.Holds, 3)
+	w.sign(jetstream.Holds, 5)
+	if s, err = w.once(); !errors.Is(err, ErrRefused) || s.Cosigned != 1 || len(s.Refused) != 1 {
+		t.Errorf("afterwards: %+v, %v", s, err)
+	}
+}
+
+// late is a source whose leader does not know of the last message of HOLDS when it is asked for the first two times: before checkpoints come, and with them.
+type late struct {
+	*source
+	asked   int
+	another bool // after that it has another stream
+}
+
+func (s *late) State(ctx context.Context, log jetstream.Log) (jetstream.State, error) {
+	now, err := s.source.State(ctx, log)
+	switch {
+	case log != jetstream.Holds:
+	case s.asked < 2:
+		s.asked++
+		now.LastSequence--
+	case s.another:
+		now.Created = now.Created.Add(1)
+	}
+	return now, err
+}
+
+// A stream that comes to what was signed while it is waited for is read; one that is made again meanwhile is not taken for it.
+func TestAwait(t *testing.T) {
+	w := newWorld(t)
+	w.add(jetstream.Holds, 3, 2)
+	w.sign(jetstream.Holds, 3)
+	o := w.options()
+	o.Patience = patience
+	o.Source = &late{source: o.Source.(*source), another: true}
+	if s, err := w.run(o); !errors.Is(err, jetstream.ErrStreamChanged) || s.Cosigned != 0 || len(s.Refused) > 0 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	o.Source = &late{source: o.Source.(*late).source}
+	if s, err := w.run(o); err != nil || s.Cosigned != 1 {
+		t.Errorf("%+v, %v", s, err)
 	}
 }
 

@@ -161,7 +161,7 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	}
 	await(t, "the auditor finds everything the same", func() error {
 		client := connect(t, as("auditor"))
-		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client), Key: &key})
+		r, err := audit.Audit(ctx, audit.AuditOptions{Source: audit.Streams(client), Stored: audit.Buckets(client), Keys: []attest.Key{key}})
 		if err != nil || r.Verdict != audit.Same || r.Compared.Holders != 2 || r.Compared.Rejections != 1 || r.Compared.Checkpoints == 0 {
 			return fmt.Errorf("%+v, %w", r, err)
 		}
