@@ -28,6 +28,14 @@ type witnessing struct {
 	service.NATSFlags
 }
 
+// Validate is called when the flags are parsed.
+func (w *witnessing) Validate() error {
+	if w.Once && w.Listen != "" {
+		return errors.New("--listen is for a witness that goes on, and --once ends: leave one of them out")
+	}
+	return w.NATSFlags.Validate()
+}
+
 func (w *witnessing) run(ctx context.Context, s *session) error {
 	secret, err := readKeyFile(w.Key)
 	if err != nil {

@@ -388,6 +388,9 @@ func TestOptions(t *testing.T) {
 		if o.Validate() == nil {
 			t.Errorf("accepted: %+v", o)
 		}
+		if _, err := Run(t.Context(), o); err == nil {
+			t.Errorf("run: %+v", o)
+		}
 	}
 	if err := (&Options{Dir: "x", Client: c, Purge: true, Keep: math.MaxInt64}).Validate(); err != nil {
 		t.Error(err)

@@ -1,6 +1,7 @@
 package witness
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
@@ -144,14 +145,23 @@ func TestDamage(t *testing.T) {
 		"what is no tree":                     {func() { w.must(os.WriteFile(filepath.Join(w.dir, "HOLDS.3.tree"), []byte{0x93, 5}, fileMode)) }, "HOLDS.3.tree: "},
 		"what is no witness.json":             {edit(identityName, "{", "["), identityName},
 		"a witness.json with more in it":      {edit(identityName, `"format"`, `"more": 1, "format"`), identityName},
-		"a witness.json that judges nothing":  {edit(identityName, `"judged"`, `"judged": null, "Judged"`), ""},
-		"another format":                      {edit(identityName, "witness/1", "witness/9"), `"holdfast-witness/9"`},
-		"a refusal that is none":              {func() { w.must(os.WriteFile(filepath.Join(w.dir, "HOLDS.3.refused"), []byte("x"), fileMode)) }, "HOLDS.3.refused"},
-		"the checkpoint gone":                 {remove("HOLDS.3.checkpoint"), ""},
-		"the tree gone":                       {remove("HOLDS.3.tree"), ""},
-		"the checkpoint and the tree gone":    {remove("HOLDS.3.checkpoint", "HOLDS.3.tree"), ""},
-		"how far it has judged gone":          {remove(identityName), ""},
-		"all but the record gone":             {remove("HOLDS.3.checkpoint", "HOLDS.3.tree", identityName), ""},
+		"a witness.json that judges nothing": {func() {
+			b, err := os.ReadFile(filepath.Join(w.dir, identityName))
+			w.must(err)
+			var all map[string]any
+			w.must(json.Unmarshal(b, &all))
+			all["judged"] = nil
+			b, err = json.Marshal(all)
+			w.must(err)
+			w.must(os.WriteFile(filepath.Join(w.dir, identityName), b, fileMode))
+		}, "it does not say what is judged"},
+		"another format":                   {edit(identityName, "witness/1", "witness/9"), `"holdfast-witness/9"`},
+		"a refusal that is none":           {func() { w.must(os.WriteFile(filepath.Join(w.dir, "HOLDS.3.refused"), []byte("x"), fileMode)) }, "HOLDS.3.refused"},
+		"the checkpoint gone":              {remove("HOLDS.3.checkpoint"), ""},
+		"the tree gone":                    {remove("HOLDS.3.tree"), ""},
+		"the checkpoint and the tree gone": {remove("HOLDS.3.checkpoint", "HOLDS.3.tree"), ""},
+		"how far it has judged gone":       {remove(identityName), ""},
+		"all but the record gone":          {remove("HOLDS.3.checkpoint", "HOLDS.3.tree", identityName), ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w.dir = t.TempDir()
