@@ -160,7 +160,12 @@ func (m *machine[E, C]) message(now time.Time, msg jetstream.Message) {
 }
 
 // stop says that the partition is to be let go: what is folded is stored, if that is still possible, and no more is read.
-func (m *machine[E, C]) stop(now time.Time) { m.stopBy = now.Add(m.drain) }
+func (m *machine[E, C]) stop(now time.Time) {
+	m.stopBy = now.Add(m.drain)
+	if m.signing != nil {
+		m.signing.retryAt = time.Time{} // what is to be said is tried once more, at once
+	}
+}
 
 func (m *machine[E, C]) stopping() bool { return !m.stopBy.IsZero() }
 
