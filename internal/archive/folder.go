@@ -6,15 +6,14 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/city-chain/holdfast/internal/folder"
 )
 
 const (
 	lockName = "lock"             // its lock says that a process adds to the archive
 	fileMode = fs.FileMode(0o600) // events may be nobody else's business
 )
-
-// errLocked is what tryLock returns when another holds the lock.
-var errLocked = errors.New("locked")
 
 // lockFolder makes an archive's folder if it is missing, and locks it for this process, until the file returned is closed or the process ends.
 // The file is left: to remove it would let two processes lock two files of one name.
@@ -26,9 +25,9 @@ func lockFolder(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the archive: %w", err)
 	}
-	if err := tryLock(lock); err != nil {
+	if err := folder.TryLock(lock); err != nil {
 		lock.Close()
-		if errors.Is(err, errLocked) {
+		if errors.Is(err, folder.ErrLocked) {
 			return nil, fmt.Errorf("another process adds to the archive %s: stop it, or choose another folder", dir)
 		}
 		return nil, fmt.Errorf("lock the archive %s: %w", dir, err)

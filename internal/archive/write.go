@@ -14,6 +14,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/city-chain/holdfast/internal/folder"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
@@ -79,7 +80,7 @@ func makeFolder(dir, path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return err
 	}
-	return errors.Join(syncFolder(dir), syncFolder(filepath.Dir(dir)))
+	return errors.Join(folder.Sync(dir), folder.Sync(filepath.Dir(dir)))
 }
 
 // removeFresh removes what was not whole when an earlier process ended.
@@ -124,7 +125,7 @@ func beginVolume(path string, m *manifest) error {
 	if err := os.Rename(name+freshSuffix, name); err != nil {
 		return err
 	}
-	return syncFolder(path)
+	return folder.Sync(path)
 }
 
 // add adds the next message. If the open segment has no room for it, that one is sealed, and sealed is true.
@@ -208,7 +209,7 @@ func (a *appender) seal() error {
 	}
 	f.path, f.lastTime = path, time.Unix(0, f.lastTime.UnixNano()).UTC()
 	a.volume.segments = append(a.volume.segments, f.segment)
-	return syncFolder(a.volume.dir)
+	return folder.Sync(a.volume.dir)
 }
 
 // abandon leaves the open segment as a dying process would.

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/folder"
 	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/pkg/wire"
 )
@@ -38,9 +39,6 @@ const (
 	// maxLine bounds a line of a record, in bytes.
 	maxLine = 256 << 10
 )
-
-// errLocked is what tryLock returns when another holds the lock.
-var errLocked = errors.New("locked")
 
 // ErrDamaged says that a file of the folder is not what the witness has written there.
 var ErrDamaged = errors.New("the folder is not as the witness has left it")
@@ -99,8 +97,8 @@ func openStore(dir string, key attest.Key, witness attest.WitnessKey) (*store, e
 	if err != nil {
 		return nil, fmt.Errorf("lock the folder: %w", err)
 	}
-	if err := tryLock(lock); err != nil {
-		if errors.Is(err, errLocked) {
+	if err := folder.TryLock(lock); err != nil {
+		if errors.Is(err, folder.ErrLocked) {
 			err = fmt.Errorf("the folder %s is in use by another witness: stop it, or choose another folder", dir)
 		}
 		return nil, errors.Join(err, lock.Close())
@@ -169,7 +167,7 @@ func (s *store) replace(name string, data []byte) error {
 	if err := os.Rename(path+freshSuffix, path); err != nil {
 		return err
 	}
-	return syncFolder(s.dir)
+	return folder.Sync(s.dir)
 }
 
 // extend adds whole lines to a file's end, and returns when the disk has them. After an error the file is as it was.
@@ -182,7 +180,7 @@ func (s *store) extend(name string, lines []byte) error {
 		return err
 	}
 	if err = errors.Join(addLines(file, lines), file.Close()); err == nil && fresh {
-		err = syncFolder(s.dir)
+		err = folder.Sync(s.dir)
 	}
 	return err
 }

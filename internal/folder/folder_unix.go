@@ -1,6 +1,6 @@
 //go:build unix
 
-package witness
+package folder
 
 import (
 	"errors"
@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLock takes the lock on an open file without waiting.
-func tryLock(file *os.File) error {
+// TryLock takes the lock on an open file without waiting: ErrLocked if another process has it. It is held until the file is closed.
+func TryLock(file *os.File) error {
 	err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		return errLocked
+		return ErrLocked
 	}
 	return err
 }
 
-// syncFolder has the disk remember which files a folder has.
-func syncFolder(path string) error {
+// Sync makes durable which files are in a folder.
+func Sync(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err
