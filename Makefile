@@ -32,8 +32,9 @@ fmt: ## format all code
 
 .PHONY: api
 api: ## generate the code below api/ from its proto files
-	go -C tools build -o ../bin/tools/ tool
-	PATH="$(CURDIR)/bin/tools:$$PATH" buf generate api --template api/buf.gen.yaml --output api
+	npm ci --prefix tools/buf --ignore-scripts --no-audit --no-fund
+	go -C tools build -o ../bin/tools/ connectrpc.com/connect/cmd/protoc-gen-connect-go google.golang.org/protobuf/cmd/protoc-gen-go
+	PATH="$(CURDIR)/tools/buf/node_modules/.bin:$(CURDIR)/bin/tools:$$PATH" buf generate api --template api/buf.gen.yaml --output api
 
 .PHONY: bench
 bench: ## run all benchmarks

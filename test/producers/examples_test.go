@@ -389,16 +389,18 @@ func TestJavaScript(t *testing.T) {
 	}
 }
 
-// The lock file names no host that packages came from.
-func TestLockFile(t *testing.T) {
-	lock, err := os.ReadFile(filepath.Join(examples, "package-lock.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if strings.Contains(string(lock), "://") || strings.Contains(string(lock), `"resolved"`) {
-		t.Error("package-lock.json says where packages came from; .npmrc leaves that out: run npm install in examples/producers")
-	}
-	if !strings.Contains(string(lock), `"integrity": "sha512-`) {
-		t.Error("package-lock.json has no digests")
+// No lock file names a host that packages came from.
+func TestLockFiles(t *testing.T) {
+	for _, folder := range []string{examples, filepath.Join(examples, "..", "..", "tools", "buf")} {
+		lock, err := os.ReadFile(filepath.Join(folder, "package-lock.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(lock), "://") || strings.Contains(string(lock), `"resolved"`) {
+			t.Errorf("%s: package-lock.json says where packages came from; .npmrc leaves that out: run npm install there", folder)
+		}
+		if !strings.Contains(string(lock), `"integrity": "sha512-`) {
+			t.Errorf("%s: package-lock.json has no digests", folder)
+		}
 	}
 }
