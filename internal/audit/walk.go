@@ -43,8 +43,10 @@ func (m *meter) tell() {
 const (
 	// tellEvery is how often progress is reported.
 	tellEvery = 100 * time.Millisecond
-	// inHand is how many messages wait for the fold of each worker; one has up to 1 MiB.
-	inHand = 64
+	// A worker is handed so many messages at once, or fewer if they have so many bytes: one has up to 1 MiB. It has one such hand, the next
+	// one waits for it, and one more is gathered.
+	handMessages = 512
+	handBytes    = 4 << 20
 )
 
 // walk is one pass over the messages of a log.
@@ -70,10 +72,10 @@ func (w *walk) run(ctx context.Context) (through uint64, err error) {
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	lines := make([]chan partitioned, w.workers)
+	lines := make([]chan hand, w.workers)
 	var folding sync.WaitGroup
 	for i := range lines {
-		lines[i] = make(chan partitioned, inHand)
+		lines[i] = make(chan hand, 1)
 		folding.Go(func() { w.fold(lines[i], cancel) })
 	}
 	through, err = w.read(ctx, lines)
@@ -88,44 +90,65 @@ func (w *walk) run(ctx context.Context) (through uint64, err error) {
 	return through, err
 }
 
+// hand is some messages in the order of the log.
+type hand struct {
+	messages []partitioned
+	bytes    int
+}
+
 // partitioned is a message of a partition.
 type partitioned struct {
 	partition int
 	state.Message
 }
 
-// fold folds what comes by a line. What waits there is folded partition by partition, each in its order: so the states of one are in the
-// processor's cache for longer than a message.
-func (w *walk) fold(line <-chan partitioned, fail context.CancelCauseFunc) {
-	failed := false
-	waiting := make([]partitioned, 0, inHand)
-	for m := range line {
-		waiting = append(waiting[:0], m)
-		for more := true; more && len(waiting) < inHand; {
-			select {
-			case m, more = <-line:
-				if more {
-					waiting = append(waiting, m)
-				}
-			default:
-				more = false
-			}
-		}
-		slices.SortStableFunc(waiting, func(a, b partitioned) int { return a.partition - b.partition })
-		for _, m := range waiting {
-			if failed {
-				break
-			}
+// fold folds the hands that come by a line. Each is folded partition by partition, each of these in its order: so the states of one are in
+// the processor's cache for longer than a message.
+func (w *walk) fold(line <-chan hand, fail context.CancelCauseFunc) {
+	for h := range line {
+		slices.SortStableFunc(h.messages, func(a, b partitioned) int { return a.partition - b.partition })
+		for _, m := range h.messages {
 			if err := w.take(m.partition, m.Message); err != nil {
 				fail(err)
-				failed = true
+				for range line { // nobody waits for the line while the reader learns of it
+				}
+				return
 			}
 		}
 	}
 }
 
-// read reads all messages once, and sends each to the line of its partition.
-func (w *walk) read(ctx context.Context, lines []chan partitioned) (through uint64, err error) {
+// read reads all messages once, and sends each by the line of its partition.
+func (w *walk) read(ctx context.Context, lines []chan hand) (through uint64, err error) {
+	hands := make([]hand, len(lines))
+	send := func(i int) error {
+		select {
+		case lines[i] <- hands[i]:
+			hands[i] = hand{}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	through, err = w.each(ctx, func(m partitioned) error {
+		i := m.partition % len(lines)
+		h := &hands[i]
+		h.messages = append(h.messages, m)
+		if h.bytes += len(m.Data); len(h.messages) < handMessages && h.bytes < handBytes {
+			return nil
+		}
+		return send(i)
+	})
+	for i := range hands {
+		if err == nil {
+			err = send(i)
+		}
+	}
+	return through, err
+}
+
+// each reads all messages once, and calls take for each.
+func (w *walk) each(ctx context.Context, take func(partitioned) error) (through uint64, err error) {
 	r, err := w.source.Read(ctx, w.log, w.from, w.through)
 	if err != nil {
 		return 0, err
@@ -160,10 +183,8 @@ func (w *walk) read(ctx context.Context, lines []chan partitioned) (through uint
 		if !known {
 			return last, fmt.Errorf("message %d of %s came by the subject %q, which is no partition's", m.Sequence, w.log.Stream, m.Subject)
 		}
-		select {
-		case lines[partition%len(lines)] <- partitioned{partition, state.Message{Sequence: m.Sequence, Time: m.Time, Data: m.Data}}:
-		case <-ctx.Done():
-			return last, ctx.Err()
+		if err := take(partitioned{partition, state.Message{Sequence: m.Sequence, Time: m.Time, Data: m.Data}}); err != nil {
+			return last, err
 		}
 		last = m.Sequence
 		w.meter.messages.Add(1)

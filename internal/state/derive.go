@@ -34,10 +34,10 @@ func HoldsClipped(at events.Time) *Log[events.HoldEvent, *score.Holders] {
 // The holder or node is not to be changed. What is refused is kept as it came.
 func (l *Log[E, C]) Changing(change func(e *E, at events.Position)) *Log[E, C] {
 	changing := *l
-	changing.apply = func(c C, e *E, at events.Position, late *[]score.Late) (bool, error) {
+	changing.apply = func(c C, known *score.Holder, e *E, at events.Position, late *[]score.Late) (bool, error) {
 		changed := *e
 		change(&changed, at)
-		return l.apply(c, &changed, at, late)
+		return l.apply(c, known, &changed, at, late)
 	}
 	return &changing
 }

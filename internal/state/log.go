@@ -19,7 +19,8 @@ type Log[E, C any] struct {
 	kind     func(e *E) events.Kind
 
 	empty   func(p *Policy) C
-	apply   func(c C, e *E, at events.Position, late *[]score.Late) (changed bool, err error)
+	find    func(c C, e *E) *score.Holder // the event's holder, nil if it is not known yet or this log has none
+	apply   func(c C, known *score.Holder, e *E, at events.Position, late *[]score.Late) (changed bool, err error)
 	advance func(c C, clock events.Time, late *[]score.Late)
 	due     func(c C) events.Time
 	append  func(c C, b []byte) []byte
@@ -36,8 +37,9 @@ var Holds = &Log[events.HoldEvent, *score.Holders]{
 	id:       func(e *events.HoldEvent) string { return e.Holder },
 	kind:     func(e *events.HoldEvent) events.Kind { return e.Kind },
 	empty:    func(p *Policy) *score.Holders { return score.NewHolders(&p.Score) },
-	apply: func(hs *score.Holders, e *events.HoldEvent, at events.Position, late *[]score.Late) (bool, error) {
-		outcome, err := hs.Apply(e, at, late)
+	find:     func(hs *score.Holders, e *events.HoldEvent) *score.Holder { return hs.Get(e.Holder) },
+	apply: func(hs *score.Holders, known *score.Holder, e *events.HoldEvent, at events.Position, late *[]score.Late) (bool, error) {
+		outcome, err := hs.ApplyTo(known, e, at, late)
 		return outcome == score.Changed, err
 	},
 	advance: (*score.Holders).Advance,
@@ -62,7 +64,8 @@ var PoH = &Log[events.PoHEvent, *poh.Nodes]{
 	id:       func(e *events.PoHEvent) string { return e.Node },
 	kind:     func(e *events.PoHEvent) events.Kind { return e.Kind },
 	empty:    func(p *Policy) *poh.Nodes { return poh.NewNodes(p.PoH) },
-	apply: func(ns *poh.Nodes, e *events.PoHEvent, at events.Position, _ *[]score.Late) (bool, error) {
+	find:     func(*poh.Nodes, *events.PoHEvent) *score.Holder { return nil },
+	apply: func(ns *poh.Nodes, _ *score.Holder, e *events.PoHEvent, at events.Position, _ *[]score.Late) (bool, error) {
 		err := ns.Apply(e, at)
 		return err == nil, err
 	},

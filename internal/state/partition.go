@@ -29,8 +29,10 @@ type Partition[E, C any] struct {
 	moved bool                   // the checkpoint differs from what is stored
 
 	due    events.Time
-	events []E          // reused
-	late   []score.Late // reused
+	events []E             // of the message that is folded; reused
+	places []events.Place  // of each of them; reused
+	known  []*score.Holder // what find has found of each; reused
+	late   []score.Late    // reused
 
 	scratch []byte // reused: a slot is encoded here, and then copied as long as it is
 	read    uint64 // how many events were in the messages that were folded since loading
@@ -79,19 +81,36 @@ func (p *Partition[E, C]) Fold(m Message, refused []jetstream.Rejection) []jetst
 		}
 	}
 	p.Duplicates += uint64(len(list))
+	p.find()
 	for _, r := range fresh {
 		p.Duplicates -= r.last - r.first + 1
 		for i := r.first - origin.First; i <= r.last-origin.First; i++ {
 			at := events.Position{Sequence: m.Sequence, Index: int(i), Clock: p.Clock, Producer: origin.Producer}
-			refused = p.event(&list[i], at, refused)
+			refused = p.event(int(i), at, refused)
 		}
 	}
 	return refused
 }
 
-// event folds one event.
-func (p *Partition[E, C]) event(e *E, at events.Position, refused []jetstream.Rejection) []jetstream.Rejection {
-	place := events.PlaceOf(p.log.id(e))
+// find looks up the places and the holders of the message's events, all before one of them is folded: what is looked up is seldom in
+// the processor's cache, and so it waits for many of them at once instead of for one after the other.
+func (p *Partition[E, C]) find() {
+	p.places, p.known = p.places[:0], p.known[:0]
+	for i := range p.events {
+		p.places = append(p.places, events.PlaceOf(p.log.id(&p.events[i])))
+	}
+	for i := range p.events {
+		var known *score.Holder
+		if s := p.slots[p.places[i].Slot]; s != nil {
+			known = p.log.find(s.Content, &p.events[i])
+		}
+		p.known = append(p.known, known)
+	}
+}
+
+// event folds an event of the message, by its number.
+func (p *Partition[E, C]) event(i int, at events.Position, refused []jetstream.Rejection) []jetstream.Rejection {
+	e, place := &p.events[i], p.places[i]
 	err := p.log.validate(e)
 	if err == nil && place.Partition != p.Partition {
 		err = events.Refuse(events.Misrouted, "", "%q belongs to partition %d and came by partition %d; publish to the subject of its encoded id", p.log.id(e), place.Partition, p.Partition)
@@ -108,7 +127,7 @@ func (p *Partition[E, C]) event(e *E, at events.Position, refused []jetstream.Re
 		return refused // a torn batch has stored the slot, and this event with it
 	}
 	p.dirty[place.Slot] = true
-	changed, err := p.log.apply(s.Content, e, at, &p.late)
+	changed, err := p.log.apply(s.Content, p.known[i], e, at, &p.late)
 	switch {
 	case err != nil:
 		s.Tally.refused[reason(err)]++

@@ -11,8 +11,8 @@ import (
 type Slot[C any] struct {
 	Created  int64  // when the stream was made that it is folded from, as in the checkpoint
 	Sequence uint64 // the stream sequence that the slot is folded through, as stored
-	Tally    Tally  // what became of the slot's events, once they had reached it
 	Content  C
+	Tally    Tally // what became of the slot's events, once they had reached it
 }
 
 const slotParts = 5

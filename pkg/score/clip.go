@@ -38,11 +38,11 @@ func (hs *Holders) Clipped() iter.Seq2[string, Reading] {
 				return
 			}
 		}
-		for id, h := range hs.byID {
-			if c.gone[id] != nil {
+		for h := range hs.byID.all {
+			if c.gone[h.id] != nil {
 				continue
 			}
-			if r, ok := c.reading(hs.policy, h); ok && !yield(id, r) {
+			if r, ok := c.reading(hs.policy, h); ok && !yield(h.id, r) {
 				return
 			}
 		}
@@ -80,8 +80,8 @@ func (c *clip) take(h *Holder, s Hold) Hold {
 }
 
 // keep keeps a holder that is removed, if it still counted at the instant and none of its id did before. A nil clip keeps none.
-func (c *clip) keep(id string, h *Holder, expiry events.Time) {
-	if c != nil && expiry >= c.at && c.gone[id] == nil {
-		c.gone[id] = h
+func (c *clip) keep(h *Holder, expiry events.Time) {
+	if c != nil && expiry >= c.at && c.gone[h.id] == nil {
+		c.gone[h.id] = h
 	}
 }

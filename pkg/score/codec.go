@@ -3,7 +3,6 @@ package score
 import (
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/wire"
@@ -52,8 +51,8 @@ func (hs *Holders) Append(b []byte) []byte {
 	b = hs.scores.append(b)
 	all := hs.sorted()
 	b = wire.AppendArray(b, len(all))
-	for _, m := range all {
-		b = m.append(b, m.id)
+	for _, h := range all {
+		b = h.append(b, h.id)
 	}
 	return b
 }
@@ -126,22 +125,21 @@ func DecodeHolders(p *Policy, r *wire.Reader) *Holders {
 	hs.forgotten, hs.scores = readHead(r)
 	last := ""
 	for range r.Array() {
-		h := &Holder{}
-		id := strings.Clone(h.read(p, r, last)) // or it would keep the whole slot's bytes
+		h := &Holder{due: events.Open}
+		last = h.read(p, r, last)
 		if r.Err() != nil {
 			return hs
 		}
-		h.due = events.Open
-		hs.byID[id], last = h, id
+		hs.add(last, h) // with a copy of the id, which would keep the whole slot's bytes
 		hs.through = max(hs.through, h.through)
-		hs.size += holderSize(p, id)
+		hs.size += holderSize(p, h.id)
 		next := hs.expiresFrom(h)
 		for i := range h.list {
 			h.list[i].own()
 			hs.size += h.list[i].size()
 			next = min(next, h.list[i].settled())
 		}
-		hs.schedule(id, h, next)
+		hs.schedule(h, next)
 	}
 	return hs
 }

@@ -11,7 +11,7 @@ import (
 type fold struct {
 	hs   *Holders
 	h    *Holder
-	at   *events.Position
+	at   events.Position
 	late *[]Late
 
 	unchanged   bool        // it repeats what was stated before
@@ -141,7 +141,7 @@ func (f *fold) release(e *events.HoldEvent) error {
 	if i < 0 {
 		return f.keep(hold{
 			token: e.Token, end: e.End, form: formWaiting,
-			named: &named{id: e.HoldID, said: f.at.Clock, origin: *f.at},
+			named: &named{id: e.HoldID, said: f.at.Clock, origin: f.at},
 		})
 	}
 	h := &f.h.list[i]

@@ -14,8 +14,8 @@ import (
 // scores up to 1 weight·second, then each four times as wide as the one before. The format is specified at
 // https://prometheus.io/docs/specs/native_histograms/. The zero value is empty.
 type Histogram struct {
-	counts [histogramBounds + 1]uint64
 	sum    Sum
+	counts [histogramBounds + 1]uint64
 }
 
 const (

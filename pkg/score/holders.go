@@ -3,7 +3,6 @@ package score
 import (
 	"container/heap"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 
@@ -16,19 +15,19 @@ import (
 // Its state is then a function of the stream alone.
 type Holders struct {
 	policy    *Policy
-	byID      map[string]*Holder
-	order     []member    // what byID has, in the order of the ids; nil = it was not asked for since byID changed
+	byID      index
+	order     []*Holder   // what byID has, in the order of the ids; nil = it was not asked for since byID changed
 	size      int         // an upper bound of the encoded size, in bytes
 	through   events.Time // the latest end among what is summed up; 0 = none
 	forgotten events.Time // the last instant at which a holder counted that has been removed since; 0 = none
-	scores    Histogram   // of what each event added
 	wakes     wakeQueue   // when holders are to be looked at
 	clip      *clip       // nil: what is summed up counts to its end; no part of the encoded state
+	scores    Histogram   // of what each event added
 }
 
 // NewHolders returns an empty fold under a valid policy, which must not change while it is in use.
 func NewHolders(p *Policy) *Holders {
-	return &Holders{policy: p, byID: map[string]*Holder{}, size: holdersSize}
+	return &Holders{policy: p, size: holdersSize}
 }
 
 // Outcome says what an accepted event did.
@@ -52,10 +51,18 @@ type Late struct {
 // has changed nothing. Releases that waited and are refused by this event's arrival are appended to late.
 // The event's texts are copied where they are kept.
 func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) (Outcome, error) {
+	return hs.ApplyTo(nil, e, at, late)
+}
+
+// ApplyTo does what Apply does; known is what Get has returned for the event's holder since the last Advance, or nil.
+func (hs *Holders) ApplyTo(known *Holder, e *events.HoldEvent, at events.Position, late *[]Late) (Outcome, error) {
 	if err := e.CheckAhead(at.Clock); err != nil {
 		return Unchanged, err
 	}
-	h := hs.byID[e.Holder]
+	h := known
+	if h == nil {
+		h = hs.byID.get(e.Holder)
+	}
 	if e.Kind == events.KindHold && e.HoldID == "" && e.End <= at.Clock {
 		return hs.over(h, e, at.Clock)
 	}
@@ -63,7 +70,7 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 	if fresh {
 		h = &Holder{due: events.Open}
 	}
-	f := fold{hs: hs, h: h, at: &at, late: late, wake: events.Open}
+	f := fold{hs: hs, h: h, at: at, late: late, wake: events.Open}
 	if fresh {
 		f.grow = holderSize(hs.policy, e.Holder)
 	}
@@ -80,12 +87,12 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 		return Unchanged, err
 	}
 	if fresh {
-		hs.add(strings.Clone(e.Holder), h)
+		hs.add(e.Holder, h)
 	}
 	h.last = at.Clock
 	hs.size += f.grow
 	hs.scores.observe(f.added())
-	hs.schedule(e.Holder, h, min(f.wake, hs.expiresFrom(h)))
+	hs.schedule(h, min(f.wake, hs.expiresFrom(h)))
 	return Changed, nil
 }
 
@@ -98,7 +105,7 @@ func (hs *Holders) over(h *Holder, e *events.HoldEvent, clock events.Time) (Outc
 			return Unchanged, err
 		}
 		h = &Holder{due: events.Open}
-		hs.add(strings.Clone(e.Holder), h)
+		hs.add(e.Holder, h)
 		hs.size += size
 	}
 	hs.finish(h, Hold{Start: e.Start, End: e.End, Weight: e.Weight}, clock)
@@ -107,7 +114,7 @@ func (hs *Holders) over(h *Holder, e *events.HoldEvent, clock events.Time) (Outc
 	var added Sum
 	added.accrue(e.Weight, e.End-e.Start)
 	hs.scores.observe(&added)
-	hs.schedule(e.Holder, h, hs.expiresFrom(h))
+	hs.schedule(h, hs.expiresFrom(h))
 	return Changed, nil
 }
 
@@ -125,12 +132,11 @@ func (hs *Holders) room(grow int) error {
 func (hs *Holders) Advance(clock events.Time, late *[]Late) {
 	for hs.Due() <= clock {
 		w := heap.Pop(&hs.wakes).(wake)
-		h := hs.byID[w.id]
-		if h == nil || h.due != w.at {
+		if w.holder.due != w.at {
 			continue // it has been removed, or is to be looked at earlier
 		}
-		h.due = events.Open
-		hs.settle(w.id, h, clock, late)
+		w.holder.due = events.Open
+		hs.settle(w.holder, clock, late)
 	}
 }
 
@@ -143,16 +149,16 @@ func (hs *Holders) Due() events.Time {
 }
 
 // settle brings one holder up to the clock.
-func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late) {
+func (hs *Holders) settle(h *Holder, clock events.Time, late *[]Late) {
 	if expiry := h.expiry(hs.policy); clock > expiry && h.holds > 0 {
 		for i := range h.list {
 			if e := &h.list[i]; e.form == formWaiting {
-				*late = append(*late, lateRelease(id, e, events.ReleaseExpired, "its holder expired while it waited for its hold"))
+				*late = append(*late, lateRelease(h.id, e, events.ReleaseExpired, "its holder expired while it waited for its hold"))
 			}
 		}
 		hs.forgotten = max(hs.forgotten, expiry)
-		hs.clip.keep(id, h, expiry)
-		hs.remove(id, h)
+		hs.clip.keep(h, expiry)
+		hs.remove(h)
 		return
 	}
 	next := events.Open
@@ -164,7 +170,7 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 			kept = append(kept, e)
 			continue
 		case e.form == formWaiting:
-			*late = append(*late, lateRelease(id, &e, events.ReleaseExpired, "its hold did not arrive within 24 h of the stream's clock"))
+			*late = append(*late, lateRelease(h.id, &e, events.ReleaseExpired, "its hold did not arrive within 24 h of the stream's clock"))
 		default:
 			hs.finish(h, e.span(), clock)
 		}
@@ -175,10 +181,10 @@ func (hs *Holders) settle(id string, h *Holder, clock events.Time, late *[]Late)
 		h.list = nil
 	}
 	if h.holds == 0 && len(h.list) == 0 {
-		hs.remove(id, h)
+		hs.remove(h)
 		return
 	}
-	hs.schedule(id, h, min(next, hs.expiresFrom(h)))
+	hs.schedule(h, min(next, hs.expiresFrom(h)))
 }
 
 // finish sums up a hold of a holder that is over.
@@ -201,38 +207,37 @@ func (hs *Holders) expiresFrom(h *Holder) events.Time {
 }
 
 // schedule has the holder looked at when the clock reaches at, if nothing earlier is planned.
-func (hs *Holders) schedule(id string, h *Holder, at events.Time) {
+func (hs *Holders) schedule(h *Holder, at events.Time) {
 	if at < h.due {
-		if len(hs.wakes) > 2*len(hs.byID)+64 {
+		if len(hs.wakes) > 2*hs.byID.n+64 {
 			hs.replan()
 		}
 		h.due = at
-		heap.Push(&hs.wakes, wake{at: at, id: strings.Clone(id)})
+		heap.Push(&hs.wakes, wake{at, h})
 	}
 }
 
 // replan drops the plans that earlier ones have overtaken, so that plans do not outgrow the holders.
 func (hs *Holders) replan() {
-	hs.wakes = slices.DeleteFunc(hs.wakes, func(w wake) bool {
-		h := hs.byID[w.id]
-		return h == nil || h.due != w.at
-	})
+	hs.wakes = slices.DeleteFunc(hs.wakes, func(w wake) bool { return w.holder.due != w.at })
 	heap.Init(&hs.wakes)
 }
 
-// add lists a new holder. Its id is kept.
+// add lists a new holder under an id, which is copied.
 func (hs *Holders) add(id string, h *Holder) {
-	hs.byID[id] = h
+	h.id = strings.Clone(id)
+	hs.byID.add(h)
 	hs.order = nil
 }
 
 // remove forgets a holder.
-func (hs *Holders) remove(id string, h *Holder) {
-	hs.size -= holderSize(hs.policy, id)
+func (hs *Holders) remove(h *Holder) {
+	hs.size -= holderSize(hs.policy, h.id)
 	for i := range h.list {
 		hs.size -= h.list[i].size()
 	}
-	delete(hs.byID, id)
+	h.due = events.Open
+	hs.byID.remove(h)
 	hs.order = nil
 }
 
@@ -246,13 +251,17 @@ func lateRelease(holder string, e *hold, reason events.Reason, detail string) La
 
 // Len returns the number of holders, those included that have expired and were not removed yet and those
 // of which nothing but a waiting release is known.
-func (hs *Holders) Len() int { return len(hs.byID) }
+func (hs *Holders) Len() int { return hs.byID.n }
 
-// Get returns the holder of that id, or nil. It stays valid until the next Apply or Advance.
-func (hs *Holders) Get(id string) *Holder { return hs.byID[id] }
+// Get returns the holder of that id, or nil. It stays valid until the next Advance; what it says, until the next Apply.
+func (hs *Holders) Get(id string) *Holder { return hs.byID.get(id) }
 
 // All returns the holders in no order. They stay valid until the next Apply or Advance.
-func (hs *Holders) All() iter.Seq2[string, *Holder] { return maps.All(hs.byID) }
+func (hs *Holders) All() iter.Seq2[string, *Holder] {
+	return func(yield func(string, *Holder) bool) {
+		hs.byID.all(func(h *Holder) bool { return yield(h.id, h) })
+	}
+}
 
 // Since returns the first instant for which every holder's score is known.
 func (hs *Holders) Since() events.Time { return max(hs.through, hs.Forgotten()) }
@@ -275,28 +284,19 @@ func (hs *Holders) Scores() *Histogram { return &hs.scores }
 // Size returns an upper bound of the bytes that Append writes. It is a function of the state.
 func (hs *Holders) Size() int { return hs.size }
 
-// member is a holder under its id.
-type member struct {
-	id string
-	*Holder
-}
-
 // sorted returns the holders in the order of their ids. Most of the time no holder has come or gone since it was last asked.
-func (hs *Holders) sorted() []member {
+func (hs *Holders) sorted() []*Holder {
 	if hs.order == nil {
-		hs.order = make([]member, 0, len(hs.byID))
-		for id, h := range hs.byID {
-			hs.order = append(hs.order, member{id, h})
-		}
-		slices.SortFunc(hs.order, func(a, b member) int { return strings.Compare(a.id, b.id) })
+		hs.order = slices.AppendSeq(make([]*Holder, 0, hs.byID.n), hs.byID.all)
+		slices.SortFunc(hs.order, func(a, b *Holder) int { return strings.Compare(a.id, b.id) })
 	}
 	return hs.order
 }
 
 // wake is a plan to look at a holder when the clock reaches at.
 type wake struct {
-	at events.Time
-	id string
+	at     events.Time
+	holder *Holder // one that was removed since is not due
 }
 
 // wakeQueue is a binary heap of plans, the earliest first.
