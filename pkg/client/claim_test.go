@@ -53,6 +53,7 @@ func TestClaimsTakeTheFirstFreeName(t *testing.T) {
 }
 
 func TestClaimExpires(t *testing.T) {
+	t.Parallel()
 	_, c := declared(t)
 	first := claim(t, c, time.Second)
 	until(t, "it expires by its own clock", func() bool { return !first.Held() })
@@ -77,6 +78,7 @@ func TestClaimExpires(t *testing.T) {
 }
 
 func TestRunKeepsTheClaim(t *testing.T) {
+	t.Parallel()
 	_, c := declared(t)
 	n := claim(t, c, time.Second)
 	ctx, cancel := context.WithCancel(testContext(t))

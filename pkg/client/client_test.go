@@ -159,6 +159,7 @@ func TestClientGoesOnAfterAClose(t *testing.T) {
 }
 
 func TestClientOpensWithoutAServer(t *testing.T) {
+	t.Parallel()
 	keeps(t, func(t *testing.T, keep client.Keep) {
 		s, js := declared(t)
 		s.stop()
@@ -175,6 +176,7 @@ func TestClientOpensWithoutAServer(t *testing.T) {
 
 // The streams and the bucket may come later than the client.
 func TestClientWaitsForTheBucket(t *testing.T) {
+	t.Parallel()
 	keeps(t, func(t *testing.T, keep client.Keep) {
 		s := startServer(t)
 		c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: keep})
@@ -189,6 +191,7 @@ func TestClientWaitsForTheBucket(t *testing.T) {
 }
 
 func TestClientSpoolsWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
 	s, js := declared(t)
 	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir()), MaxPending: 100, Overflow: client.Refuse})
 	give(t, c, holds(0, 50, 7)...)
@@ -226,6 +229,7 @@ func TestClientSpoolsWhileNATSIsAway(t *testing.T) {
 
 // However fast the records of the spool are sent, there is room in it for what comes meanwhile.
 func TestSendsFindRoomWhileTheSpoolIsSent(t *testing.T) {
+	t.Parallel()
 	s, js := declared(t)
 	s.stop()
 	c := openClient(t, client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir()), MaxPending: 200, MaxBatch: 2})
@@ -398,6 +402,7 @@ func TestClientRefusesWhatTheFoldWould(t *testing.T) {
 
 // After the clock was set back, starts are held against what it says now.
 func TestClientNoticesThatTheClockWasSetBack(t *testing.T) {
+	t.Parallel()
 	c := openClient(t, client.Options{NATS: natsAt(startServer(t)), Name: "till"})
 	c.SetClock(time.Now().Add(time.Hour))
 	ahead := hold(1, 1)

@@ -178,6 +178,7 @@ func (m *model) comeBack() {
 // Whatever happens, in the end every event that was promised counts once, none counts twice, those of a partition in the order in which they
 // were sent, and nothing is refused.
 func TestEachEventCountsOnceWhateverHappens(t *testing.T) {
+	t.Parallel()
 	s, js := declaredWith(t, embedded.Options{SyncInterval: time.Minute})
 	names := 0
 	rapid.Check(t, func(r *rapid.T) {

@@ -15,6 +15,7 @@ import (
 )
 
 func TestNameIsTaken(t *testing.T) {
+	t.Parallel()
 	s, js := declared(t)
 	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(t.TempDir())}
 	first := openClient(t, o)
@@ -80,6 +81,7 @@ func TestCrashedClientsClaimIsTakenBackAtOnce(t *testing.T) {
 
 // A segment that is sent and not yet gone would be sent again by the next process, under an epoch that must not be over by then.
 func TestNothingNewIsSentBeforeWhatIsInheritedIsGone(t *testing.T) {
+	t.Parallel()
 	s, js := declared(t)
 	path := t.TempDir()
 	o := client.Options{NATS: natsAt(s), Name: "till", Keep: client.Folder(path)}

@@ -159,6 +159,7 @@ func stored(t testing.TB, c *jetstream.Client) uint64 {
 }
 
 func TestServerRestartUnderLoadLosesAndDoublesNothing(t *testing.T) {
+	t.Parallel()
 	s, c := declared(t)
 	p := newPublisher(t, connect(t, s.server.URL()), client.PublisherOptions{Producer: "till-7", Epoch: 9, MaxPending: 2000, MaxBatchBytes: 8 << 10})
 	running(t, p)
