@@ -26,7 +26,7 @@ import (
 )
 
 var (
-	simSeeds = flag.Int("sim.seeds", 0, "TestSimulation: how many seeds to run; 0 = 2000, or 100 under the race detector")
+	simSeeds = flag.Int("sim.seeds", 500, "TestSimulation: how many seeds to run")
 	simFirst = flag.Uint64("sim.first", 1, "TestSimulation: the first seed")
 )
 
@@ -39,23 +39,16 @@ var (
 //	go test ./internal/aggregate -run 'TestSimulation$' -v -sim.seeds 100000
 func TestSimulation(t *testing.T) {
 	total := simCounts{}
-	seeds := *simSeeds
-	switch {
-	case seeds == 0 && raced:
-		seeds = 100
-	case seeds == 0:
-		seeds = 2000
-	}
-	for seed := *simFirst; seed < *simFirst+uint64(seeds); seed++ {
+	for seed := *simFirst; seed < *simFirst+uint64(*simSeeds); seed++ {
 		w := newWorld(seed)
 		if err := w.run(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
 		total.add(w.counts)
 	}
-	t.Logf("%d seeds, no violation: %v", seeds, total)
+	t.Logf("%d seeds, no violation: %v", *simSeeds, total)
 	for _, name := range simFaults {
-		if total[name] == 0 && seeds >= 1000 {
+		if total[name] == 0 && *simSeeds >= 1000 {
 			t.Errorf("%q never happened: %v", name, total)
 		}
 	}

@@ -203,12 +203,19 @@ func breaksOfRecording(r Rule) map[string]string {
 	return all
 }
 
-// withRule writes the rules with one in place of another, and the unit tests of that beside them. Of the alerts only that one stays.
+// withRule writes the rules with one in place of another, and the unit tests of that beside them. Of the alerts only that one stays, and
+// of the recordings what it asks for.
 func withRule(t *testing.T, original, broken Rule) (tests string) {
 	t.Helper()
 	folder := t.TempDir()
 	var kept struct {
 		Groups []Group `yaml:"groups"`
+	}
+	asked := original.Expr + fmt.Sprint(original.Annotations)
+	for _, r := range slices.Backward(rules(t, func(r Rule) bool { return r.Record != "" })) { // what a recording asks for stands before it
+		if strings.Contains(asked, r.Record) {
+			asked += r.Expr
+		}
 	}
 	for _, g := range groups(t) {
 		i := slices.IndexFunc(g.Rules, func(r Rule) bool { return r.Alert == original.Alert && r.Record == original.Record })
@@ -219,6 +226,8 @@ func withRule(t *testing.T, original, broken Rule) (tests string) {
 			g.Rules[i] = broken
 		case g.Rules[0].Alert != "":
 			g.Rules = nil
+		case original.Alert != "":
+			g.Rules = slices.DeleteFunc(g.Rules, func(r Rule) bool { return !strings.Contains(asked, r.Record) })
 		}
 		kept.Groups = append(kept.Groups, g)
 	}
