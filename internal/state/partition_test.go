@@ -56,6 +56,16 @@ func total(p *state.Partition[events.HoldEvent, *score.Holders]) string {
 	return sum.String()
 }
 
+// Folding allocates for an envelope, and not for each of its events.
+func TestFoldAllocatesForEnvelopesAlone(t *testing.T) {
+	p := empty()
+	feed(p, numbered("", 0, 0, 1))
+	body := numbered("", 0, 0, 256)
+	if n := testing.AllocsPerRun(10, func() { feed(p, body) }); n > 5 {
+		t.Errorf("an envelope of 256 events takes %v allocations", n)
+	}
+}
+
 // Numbered events count once, however they come again and however they are batched.
 func TestNumberedEventsCountOnce(t *testing.T) {
 	var gaps [][]byte
