@@ -13,16 +13,16 @@ import (
 
 // metrics are the service's own; what was folded is shown by the exporter, from the bucket.
 type metrics struct {
-	messages, bytes, refused, flushes, puts, flushBytes, conflicts, reloads, signed *prometheus.CounterVec
-	pending, stopped                                                                *prometheus.GaugeVec
-	flushSeconds, staleness                                                         *prometheus.HistogramVec
+	messages, bytes, refused, flushes, puts, flushBytes, conflicts, reloads, signed, unsigned *prometheus.CounterVec
+	pending, stopped                                                                          *prometheus.GaugeVec
+	flushSeconds, staleness                                                                   *prometheus.HistogramVec
 }
 
 // partitionMetrics are the metrics of one partition.
 type partitionMetrics struct {
-	messages, bytes, refused, flushes, puts, flushBytes, conflicts, reloads, signed prometheus.Counter
-	pending, stopped                                                                prometheus.Gauge
-	flushSeconds, staleness                                                         prometheus.Observer
+	messages, bytes, refused, flushes, puts, flushBytes, conflicts, reloads, signed, unsigned prometheus.Counter
+	pending, stopped                                                                          prometheus.Gauge
+	flushSeconds, staleness                                                                   prometheus.Observer
 }
 
 func newMetrics(registry prometheus.Registerer) (*metrics, error) {
@@ -53,6 +53,7 @@ func newMetrics(registry prometheus.Registerer) (*metrics, error) {
 		conflicts:    counter("flush_conflicts_total", "Batches that lost against another process's."),
 		reloads:      counter("reloads_total", "How often a partition was loaded again after something failed."),
 		signed:       counter("signed_checkpoints_total", "Signed checkpoints published by this process."),
+		unsigned:     counter("signing_failures_total", "Attempts to publish a signed checkpoint that failed."),
 		pending:      gauge("pending_messages", "Messages of the partition that waited behind the last one read."),
 		stopped:      gauge("partition_stopped", "1 if the partition waits for an operator's decision."),
 		flushSeconds: histogram("flush_duration_seconds", "How long it took from when a batch was due until it was stored, with its rejections."),
@@ -70,7 +71,7 @@ func (m *metrics) partition(stream string, number int) *partitionMetrics {
 	return &partitionMetrics{
 		messages: m.messages.WithLabelValues(p...), bytes: m.bytes.WithLabelValues(p...), refused: m.refused.WithLabelValues(p...),
 		flushes: m.flushes.WithLabelValues(p...), puts: m.puts.WithLabelValues(p...), flushBytes: m.flushBytes.WithLabelValues(p...),
-		conflicts: m.conflicts.WithLabelValues(p...), reloads: m.reloads.WithLabelValues(p...), signed: m.signed.WithLabelValues(p...),
+		conflicts: m.conflicts.WithLabelValues(p...), reloads: m.reloads.WithLabelValues(p...), signed: m.signed.WithLabelValues(p...), unsigned: m.unsigned.WithLabelValues(p...),
 		pending: m.pending.WithLabelValues(p...), stopped: m.stopped.WithLabelValues(p...),
 		flushSeconds: m.flushSeconds.WithLabelValues(stream), staleness: m.staleness.WithLabelValues(stream),
 	}

@@ -97,10 +97,11 @@ func (m *machine[E, C]) published(now time.Time, o outcome) {
 			s.ready = nil
 		}
 		m.checkSigned()
-	case m.stopping():
-		m.signing = nil // the next owner signs
 	default:
-		s.retryAt = now.Add(s.wait.pause())
+		m.metrics.unsigned.Inc()
+		if s.retryAt = now.Add(s.wait.pause()); m.stopping() {
+			m.signing = nil // the next owner signs
+		}
 	}
 }
 

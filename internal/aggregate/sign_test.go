@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/merkle"
 	"github.com/city-chain/holdfast/internal/state"
@@ -85,6 +87,9 @@ func TestMachineGoesOnUnsigned(t *testing.T) {
 	a.done(a.now, outcome{err: jetstream.ErrUnknownOutcome})
 	if s := a.next(); !s.ended || s.err != nil {
 		t.Errorf("in the end: %+v", s)
+	}
+	if n := testutil.ToFloat64(a.machine.metrics.unsigned); n != 3 {
+		t.Errorf("%v failures are counted, want 3", n)
 	}
 }
 
