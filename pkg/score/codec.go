@@ -130,7 +130,7 @@ func DecodeHolders(p *Policy, r *wire.Reader) *Holders {
 		if r.Err() != nil {
 			return hs
 		}
-		hs.add(last, h) // with a copy of the id, which would keep the whole slot's bytes
+		hs.add(last, h) // the id is copied, or it would keep the whole slot's bytes
 		hs.through = max(hs.through, h.through)
 		hs.size += holderSize(p, h.id)
 		next := hs.expiresFrom(h)

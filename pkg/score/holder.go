@@ -8,7 +8,7 @@ import (
 
 // Holder is the state of one holder: a sum over its finished holds, and the list of the others.
 type Holder struct {
-	id       string      // its own memory, of those of a Holders; others leave it empty
+	id       string      // its own memory; empty if it is not, or no longer, one of a Holders
 	finished Sum         // over the finished holds that are no longer known by themselves
 	through  events.Time // the latest end among those; before it the score is no longer known
 	last     events.Time // the clock at the last accepted event

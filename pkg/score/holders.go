@@ -54,13 +54,13 @@ func (hs *Holders) Apply(e *events.HoldEvent, at events.Position, late *[]Late) 
 	return hs.ApplyTo(nil, e, at, late)
 }
 
-// ApplyTo does what Apply does; known is what Get has returned for the event's holder since the last Advance, or nil.
+// ApplyTo does what Apply does, and need not look up the event's holder if known is it, as Get returned it before.
 func (hs *Holders) ApplyTo(known *Holder, e *events.HoldEvent, at events.Position, late *[]Late) (Outcome, error) {
 	if err := e.CheckAhead(at.Clock); err != nil {
 		return Unchanged, err
 	}
 	h := known
-	if h == nil {
+	if h == nil || h.id != e.Holder { // one that was removed since has no id
 		h = hs.byID.get(e.Holder)
 	}
 	if e.Kind == events.KindHold && e.HoldID == "" && e.End <= at.Clock {
@@ -236,9 +236,11 @@ func (hs *Holders) remove(h *Holder) {
 	for i := range h.list {
 		hs.size -= h.list[i].size()
 	}
-	h.due = events.Open
 	hs.byID.remove(h)
 	hs.order = nil
+	if h.id = ""; hs.clip == nil { // a plan may point at it for long
+		h.list, h.window = nil, nil
+	}
 }
 
 func lateRelease(holder string, e *hold, reason events.Reason, detail string) Late {

@@ -16,7 +16,7 @@ type entry struct {
 	holder *Holder
 }
 
-// indexSeed makes it impossible to choose ids whose hashes are alike.
+// indexSeed keeps those who choose ids from choosing their hashes.
 var indexSeed = maphash.MakeSeed()
 
 // get returns the holder of that id, or nil.
