@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -150,7 +151,8 @@ func (a *archiving) verify(ctx context.Context, s *session) error {
 func verifiedLines(report *archive.Report) []line {
 	t := table{align: "llrrrrl", head: true}
 	t.add("stream", "sequences", "messages", "bytes", "stored", "ratio", "head")
-	var problems []line
+	var notes, problems []line
+	var ends []string
 	for i := range report.Streams {
 		v := &report.Streams[i]
 		ranges := make([]string, len(v.Ranges))
@@ -162,15 +164,25 @@ func verifiedLines(report *archive.Report) []line {
 			ratio = fmt.Sprintf("%.1f", float64(v.Bytes)/float64(v.Stored))
 		}
 		t.add(v.Stream, dash(strings.Join(ranges, ",")), number(v.Messages), number(v.Bytes), number(v.Stored), ratio, dash(v.Head))
+		if n := len(v.Ranges); n > 0 {
+			ends = append(ends, fmt.Sprintf("%s %d", v.Stream, v.Ranges[n-1].Last))
+		}
+		for _, text := range v.Notes {
+			notes = append(notes, line{text: escaped("note: " + text), style: warning})
+		}
 		for _, text := range v.Problems {
 			problems = append(problems, line{text: escaped("wrong: " + text), style: warning})
 		}
 	}
-	lines := append(t.lines(""), problems...)
+	lines := slices.Concat(t.lines(""), notes, problems)
 	if len(problems) > 0 {
 		return append(lines, line{text: "the archive is not whole", style: warning})
 	}
-	return append(lines, line{text: "verified: every message is there and every digest is right", style: plain})
+	text := "verified: there is no message yet, and every digest is right"
+	if len(ends) > 0 {
+		text = escaped(fmt.Sprintf("verified: every message through %s is there and every digest is right", strings.Join(ends, ", ")))
+	}
+	return append(lines, line{text: text}, line{text: "What came after that, an archive cannot know: compare the heads with those that were kept elsewhere."})
 }
 
 // archiveDisplay shows how far an archive is written or read.

@@ -97,23 +97,23 @@ func (w *witnessing) witness(ctx context.Context, s *session, o witness.Options)
 	if errors.Is(err, jetstream.ErrNoStream) {
 		err = fmt.Errorf("%w: start an aggregator, which makes the streams", err)
 	}
-	if printErr := s.screen.print(witnessLines(x.Summary())); printErr != nil {
+	if printErr := s.screen.print(witnessLines(x.Summary(), w.Store, err)); printErr != nil {
 		return errors.Join(err, printErr)
 	}
 	return err
 }
 
-// witnessLines is what a witness has done, for people.
-func witnessLines(sum witness.Summary) []line {
+// witnessLines is what a witness has done, for people, until it ended, with an error or without one. The log has said of each refusal why.
+func witnessLines(sum witness.Summary, dir string, err error) []line {
 	var lines []line
-	for _, r := range sum.Refused {
-		lines = append(lines, line{text: escaped("refused: " + r.Error()), style: warning})
-	}
-	if sum.More > 0 {
-		lines = append(lines, line{text: fmt.Sprintf("and %d more", sum.More), style: warning})
+	if n := len(sum.Refused) + sum.More; n > 0 {
+		lines = append(lines, line{text: escaped(fmt.Sprintf("refused %d: the log above says why, and evidence.jsonl in %s has what was refused", n, dir)), style: warning})
 	}
 	if sum.Foreign > 0 {
 		lines = append(lines, line{text: fmt.Sprintf("passed over %s of streams that were made before the present ones", count(int64(sum.Foreign), "checkpoint"))})
+	}
+	if sum.Cosigned == 0 && err != nil {
+		return lines
 	}
 	return append(lines, line{text: fmt.Sprintf("cosigned %s (the roots of the state are not looked at: holdfast audit --key does that)", count(int64(sum.Cosigned), "checkpoint")), style: strong})
 }

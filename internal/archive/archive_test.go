@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"pgregory.net/rapid"
 
+	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
@@ -247,6 +248,7 @@ func TestEveryByteOfASegmentCounts(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	write(t, dir, testManifest("HOLDS"), 6, 3)
+	write(t, dir, testManifest("POH"), 0, 3)
 	for _, path := range files(t, dir, "HOLDS") {
 		good, err := os.ReadFile(path)
 		must(t, err)
@@ -271,6 +273,9 @@ func TestEveryByteOfASegmentCounts(t *testing.T) {
 		}
 		refused(append(bytes.Clone(good), 0), "a byte more", len(good))
 		must(t, os.WriteFile(path, good, 0o600))
+		if report, err := Verify(t.Context(), dir, nil); err != nil || report.Problems() {
+			t.Fatalf("put back: %+v, %v", report, err)
+		}
 	}
 	if got, err := read(t, dir, "HOLDS"); err != nil || len(got) != 6 {
 		t.Fatalf("put back: %d messages, %v", len(got), err)
@@ -298,6 +303,92 @@ func TestASegmentThatChangesMeanwhile(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
+}
+
+// A stream of which there is nothing is told: a log is a problem, since an archive has both, and another stream is noted, since there may have been none.
+func TestVerifySaysWhichStreamIsAbsent(t *testing.T) {
+	t.Parallel()
+	whole := t.TempDir()
+	for _, stream := range Streams() {
+		write(t, whole, testManifest(stream), 3, 3)
+	}
+	for _, test := range []struct {
+		name, remove, stream string
+		problem, note        string
+	}{
+		{"a log", "POH", "POH", "there is nothing of the stream POH, and an archive always has a folder with a manifest.json of it", ""},
+		{"the other log", "HOLDS", "HOLDS", "there is nothing of the stream HOLDS", ""},
+		{"a log's manifest", "POH/manifest.json", "POH", "it has segments, and its manifest.json is gone: put it back", ""},
+		{"another stream", "CHECKPOINTS", "CHECKPOINTS", "", "there is nothing of CHECKPOINTS: either there was no such stream when the archive was written, or its folder"},
+		{"another stream's manifest", "REJECTED/manifest.json", "REJECTED", "it has segments, and its manifest.json is gone: put it back", ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			dir := copyFolder(t, whole)
+			must(t, os.RemoveAll(filepath.Join(dir, test.remove)))
+			report, err := Verify(t.Context(), dir, nil)
+			must(t, err)
+			if report.Problems() != (test.problem != "") || len(report.Streams) != 4 {
+				t.Errorf("%+v", report)
+			}
+			for i, s := range report.Streams {
+				problems, notes := strings.Join(s.Problems, "\n"), strings.Join(s.Notes, "\n")
+				switch {
+				case s.Stream != Streams()[i]:
+					t.Errorf("%s is in the place of %s", s.Stream, Streams()[i])
+				case s.Stream != test.stream:
+					if problems+notes != "" || s.Messages != 3 {
+						t.Errorf("%+v", s)
+					}
+				case !strings.Contains(problems, test.problem) || !strings.Contains(notes, test.note) || (problems == "") == (notes == ""):
+					t.Errorf("%+v", s)
+				}
+			}
+		})
+	}
+}
+
+// A signed checkpoint of more than is archived of its stream is noted; one of another stream of the name, and what is no checkpoint, are nothing to go by.
+func TestVerifyNotesACheckpointBeyondTheMessages(t *testing.T) {
+	t.Parallel()
+	secret, _, err := attest.GenerateKey("ledger.example.org")
+	must(t, err)
+	signer, err := attest.NewSigner(secret)
+	must(t, err)
+	signed := func(stream string, created time.Time, sequence uint64) []byte {
+		b, err := signer.Sign(&attest.Statement{Name: signer.Name(), Stream: stream, Created: created.UnixNano(), Partition: 3, Size: sequence, Sequence: sequence, Policy: map[string]string{"ttl": "0s"}})
+		must(t, err)
+		return b
+	}
+	dir := t.TempDir()
+	write(t, dir, testManifest("HOLDS"), 9, 3)
+	write(t, dir, testManifest("POH"), 0, 3)
+	write(t, dir, testManifest("REJECTED"), 0, 3)
+	a := appendTo(t, dir, testManifest("CHECKPOINTS"))
+	for i, data := range [][]byte{
+		signed("HOLDS", testCreated, 4), signed("HOLDS", testCreated, 9), signed("HOLDS", testCreated, 5), signed("HOLDS", testCreated.Add(-1), 100), []byte("nonsense"), signed("POH", testCreated, 2),
+	} {
+		_, err := a.add(&jetstream.Message{Sequence: uint64(i + 1), Time: testCreated, Subject: "checkpoint.HOLDS.3", Data: data})
+		must(t, err)
+	}
+	must(t, a.seal())
+	notes := func() [][]string {
+		report, err := Verify(t.Context(), dir, nil)
+		must(t, err)
+		if report.Problems() {
+			t.Fatalf("%+v", report)
+		}
+		var all [][]string
+		for _, s := range report.Streams {
+			all = append(all, s.Notes)
+		}
+		return all
+	}
+	const why = ": the last segments were removed, or the archiver was stopped (or is still busy) before it had those messages, or the checkpoint is forged; archive --to brings them, if the stream still has them"
+	poh := []string{"checkpoint 6 of CHECKPOINTS is of POH through sequence 2, and the archive has nothing of it" + why}
+	equal(t, [][]string{{}, poh, {}, {}}, notes(), "with all of HOLDS")
+	must(t, os.Remove(files(t, dir, "HOLDS")[2]))
+	equal(t, [][]string{{"checkpoint 2 of CHECKPOINTS is of HOLDS through sequence 9, and the archive has it through sequence 6" + why}, poh, {}, {}}, notes(), "without the newest segment of HOLDS")
 }
 
 // What is no archive is refused, and so is what an archive has nothing of.

@@ -175,7 +175,7 @@ func (v *volume) checkChain() (problems []error) {
 func (v *volume) sameStream(created time.Time, policy map[string]string) error {
 	m := &v.manifest
 	if m.Created != created.UnixNano() {
-		return fmt.Errorf("%w: the archive %s is of the stream %s made at %s; the present one was made at %s: it was deleted and made again, so it needs an archive of its own",
+		return fmt.Errorf("%w: the archive %s is of the stream %s made at %s; the present one was made at %s: it was deleted and made again, or is another server's, and needs an archive of its own: name another folder by --to",
 			ErrForeign, v.dir, m.Stream, stamp(v.created()), stamp(created))
 	}
 	if !maps.Equal(m.Policy, policy) {

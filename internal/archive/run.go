@@ -141,13 +141,14 @@ type job struct {
 
 // open opens the archive of each stream that there is, and makes sure that it is that stream's.
 func (r *archiving) open(ctx context.Context) error {
+	extents, err := r.extents(ctx)
+	if err != nil {
+		return err
+	}
 	for _, stream := range Streams() {
-		extent, err := r.Client.StreamExtent(ctx, stream)
-		if errors.Is(err, jetstream.ErrNoStream) && !isLog(stream) {
+		extent, there := extents[stream]
+		if !there {
 			continue
-		}
-		if err != nil {
-			return err
 		}
 		policy, err := r.Client.Policy(ctx, jetstream.Log{Stream: stream})
 		if err != nil {
@@ -164,6 +165,23 @@ func (r *archiving) open(ctx context.Context) error {
 		r.meter.total.Add(extent.LastSequence - to.at)
 	}
 	return nil
+}
+
+// extents returns what each stream that there is has. The checkpoints are asked for before the logs: one is published when its messages are stored, so a run that is not
+// cut off has the messages of every checkpoint that it has.
+func (r *archiving) extents(ctx context.Context) (map[string]jetstream.Extent, error) {
+	extents := map[string]jetstream.Extent{}
+	for _, stream := range slices.Backward(Streams()) {
+		extent, err := r.Client.StreamExtent(ctx, stream)
+		if errors.Is(err, jetstream.ErrNoStream) && !isLog(stream) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		extents[stream] = extent
+	}
+	return extents, nil
 }
 
 // isLog tells whether a stream is a log's.

@@ -237,7 +237,7 @@ func TestRunRefuses(t *testing.T) {
 			w.holds(Options{Dir: dir})
 			w.remake(lenient)
 			w.publish(4)
-		}, ErrForeign, "it was deleted and made again, so it needs an archive of its own", 3},
+		}, ErrForeign, "it was deleted and made again, or is another server's, and needs an archive of its own: name another folder by --to", 3},
 		{"the stream was cut", func(w *world, dir string) {
 			w.publish(2)
 			w.holds(Options{Dir: dir})

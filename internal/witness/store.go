@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -93,6 +94,9 @@ func openStore(dir string, key attest.Key, witness attest.WitnessKey) (*store, e
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the folder: %w", err)
 	}
+	if err := checkOwn(dir); err != nil {
+		return nil, err
+	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("lock the folder: %w", err)
@@ -108,6 +112,32 @@ func openStore(dir string, key attest.Key, witness attest.WitnessKey) (*store, e
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
+}
+
+// ownName is what the files of a witness's folder are named.
+var ownName = regexp.MustCompile(`^(lock|(witness\.json|evidence\.jsonl|[A-Z]+\.[0-9]+\.(checkpoint|tree|record|refused))(\.new)?)$`)
+
+// checkOwn makes sure that a folder is a witness's, or is to become one: it has a witness.json, or nothing but what a witness writes. So nothing is
+// written into a folder that was named by mistake.
+func checkOwn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	foreign := ""
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case name == identityName:
+			return nil
+		case name == "lost+found": // a file system of its own has it
+		case foreign == "" && (e.IsDir() || !ownName.MatchString(name)):
+			foreign = name
+		}
+	}
+	if foreign != "" {
+		return fmt.Errorf("the folder %s is no witness's: it has no %s, and it has %q: name an empty folder, or one that is not there yet", dir, identityName, foreign)
+	}
+	return nil
 }
 
 // close gives the folder free. The lock's file is left: to remove it would let two processes lock two files of one name.

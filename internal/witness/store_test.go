@@ -259,3 +259,42 @@ func FuzzReadTree(f *testing.F) {
 		}
 	})
 }
+
+// A folder that is somebody else's is refused, and nothing is written there; what a start that was cut off has left is no such folder.
+func TestFolderOfSomebodyElse(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		has  string
+		want string // empty: it is taken
+	}{
+		"nothing":                    {"", ""},
+		"a lock":                     {lockName, ""},
+		"an unfinished witness.json": {identityName + freshSuffix, ""},
+		"a file system's own":        {"lost+found/", ""},
+		"the streams of a server":    {"jetstream/", `is no witness's: it has no witness.json, and it has "jetstream": name an empty folder, or one that is not there yet`},
+		"another file":               {"notes.txt", `it has "notes.txt"`},
+		"a folder named as a file":   {"HOLDS.3.tree/", `it has "HOLDS.3.tree"`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.dir = t.TempDir()
+			path := filepath.Join(w.dir, test.has)
+			switch {
+			case strings.HasSuffix(test.has, "/"):
+				w.must(os.Mkdir(path, 0o755))
+			case test.has != "":
+				w.must(os.WriteFile(path, nil, fileMode))
+			}
+			_, err := w.once()
+			if test.want == "" {
+				w.must(err)
+				return
+			}
+			if err == nil || !strings.Contains(err.Error(), test.want) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+			if left, _ := os.ReadDir(w.dir); len(left) != 1 {
+				t.Errorf("it was written to: %v", left)
+			}
+		})
+	}
+}

@@ -36,7 +36,7 @@ func (w *Witness) walk(ctx context.Context, l *ledger, now jetstream.State) erro
 	read, lost := end, error(nil)
 	if from <= end {
 		if first := max(now.FirstSequence, 1); first > from {
-			return fmt.Errorf("%w: %s begins at sequence %d, and messages %d to %d were not read yet: they expired or were purged; name the archive that has them (--archive)", ErrLost, l.Stream, first, from, first-1)
+			return fmt.Errorf("%w: %s begins at sequence %d, and what a partition lacks is to be read from %d on: messages %d to %d, of whatever partition, expired or were purged; name the archive that has them by --archive", ErrLost, l.Stream, first, from, from, first-1)
 		}
 		read, lost = readLog(ctx, w.o.Source, l.Log, from, end, func(partition int, m *jetstream.Message) {
 			l.parts[partition].take(m, judge(l.parts[partition]))
@@ -115,7 +115,7 @@ func readLog(ctx context.Context, source Source, log jetstream.Log, from, throug
 			return next - 1, err
 		}
 		if m.Sequence > next {
-			return next - 1, fmt.Errorf("%w: %s no longer has messages %d to %d, deleted one by one; restore the stream, or name the archive that has them (--archive)", ErrLost, log.Stream, next, m.Sequence-1)
+			return next - 1, fmt.Errorf("%w: %s no longer has messages %d to %d, deleted one by one; restore the stream, or name the archive that has them by --archive", ErrLost, log.Stream, next, m.Sequence-1)
 		}
 		p, known := partitions[m.Subject]
 		if !known {

@@ -86,8 +86,8 @@ func (o *Options) Validate() error {
 var (
 	// ErrRefused says that a checkpoint was refused, now or before.
 	ErrRefused = errors.New("not everything that the log has signed agrees with what was read")
-	// ErrLost says that messages are gone which the witness has not read yet.
-	ErrLost = errors.New("messages are gone that were not read yet")
+	// ErrLost says that messages are gone which the witness needs to go on.
+	ErrLost = errors.New("messages are gone that are needed to go on")
 )
 
 // Summary is what a witness has done since it started.

@@ -247,7 +247,7 @@ func TestLost(t *testing.T) {
 			s, err := w.js.Stream(w.Context(), "HOLDS")
 			w.must(err)
 			w.must(s.Purge(w.Context(), natsjs.WithPurgeKeep(2)))
-		}, 0, "HOLDS begins at sequence 4, and messages 1 to 3 were not read yet: they expired or were purged; name the archive"},
+		}, 0, "HOLDS begins at sequence 4, and what a partition lacks is to be read from 1 on: messages 1 to 3, of whatever partition, expired or were purged; name the archive that has them by --archive"},
 		"one in between": {func(w *world) {
 			s, err := w.js.Stream(w.Context(), "HOLDS")
 			w.must(err)
