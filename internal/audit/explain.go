@@ -49,11 +49,10 @@ func testimony[E, C any](ctx context.Context, t *trial[E, C], suspects []*suspec
 	}
 	pass := walk{
 		source: t.source, log: t.log.Log, from: t.span.from, through: min(through, t.span.through), workers: t.workers, meter: &meter{},
-		take: func(partition int, m state.Message) error {
+		take: func(partition int, m state.Message) {
 			if p := parts[partition]; p != nil {
 				p.Fold(m, nil)
 			}
-			return nil
 		},
 		lost: func(gap) error { return nil }, // it has been reported
 	}

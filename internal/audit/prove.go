@@ -140,21 +140,21 @@ func (p *prover) read(ctx context.Context) error {
 }
 
 // take folds a message of the holder's partition.
-func (p *prover) take(partition int, m state.Message) error {
+func (p *prover) take(partition int, m state.Message) {
 	if partition != p.place.Partition {
-		return nil
+		return
 	}
 	before := p.part.Read()
 	p.part.Fold(m, nil)
 	p.meter.events.Add(p.part.Read() - before)
 	if p.leaves == nil {
-		return nil
+		return
 	}
 	leaf := uint64(len(p.leaves))
 	p.leaves = append(p.leaves, merkle.Message(m.Sequence, m.Time.UnixNano(), m.Data))
 	var err error
 	if _, p.list, err = events.DecodeHolds(m.Data, p.list[:0]); err != nil {
-		return nil // it has no events, and was refused
+		return // it has no events, and was refused
 	}
 	var items []int
 	for i := range p.list {
@@ -165,7 +165,6 @@ func (p *prover) take(partition int, m state.Message) error {
 	if items != nil {
 		p.found = append(p.found, proof.Message{Sequence: m.Sequence, Stored: m.Time.UnixNano(), Leaf: leaf, Data: slices.Clone(m.Data), Items: items})
 	}
-	return nil
 }
 
 // compare compares what came out with what was signed.

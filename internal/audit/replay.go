@@ -243,12 +243,11 @@ func readLog[E, C any](ctx context.Context, r *replay, s *span, all []*folded[E,
 	uncounted := &meter{}
 	w := walk{
 		source: r.Source, log: s.log, from: s.from, through: s.through, until: r.UntilTime, workers: workers(r.Workers), meter: r.meter,
-		take: func(partition int, m state.Message) error {
+		take: func(partition int, m state.Message) {
 			all[0].take(partition, m, r.meter)
 			for _, f := range all[1:] {
 				f.take(partition, m, uncounted) // an event counts once, however often it is folded
 			}
-			return nil
 		},
 		lost: func(g gap) error {
 			return fmt.Errorf("%w: %s no longer has %s, deleted one by one; restore the stream, or replay --until-seq %s=%d", ErrGap, s.log.Stream, g, s.log.Stream, g.first-1)

@@ -91,11 +91,10 @@ func restoreLog[E, C any](ctx context.Context, o *RestoreOptions, log *state.Log
 	f := newFolded(log, p, s.state.Created)
 	w := walk{
 		source: o.Source, log: log.Log, from: s.from, through: s.through, workers: workers(o.Workers), meter: meter,
-		take: func(partition int, m state.Message) error {
+		take: func(partition int, m state.Message) {
 			if wanted[partition] {
 				f.take(partition, m, meter)
 			}
-			return nil
 		},
 		lost: func(g gap) error {
 			return fmt.Errorf("%w: %s no longer has %s, deleted one by one; restore the stream", ErrGap, log.Stream, g)

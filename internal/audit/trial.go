@@ -175,10 +175,7 @@ func (t *trial[E, C]) bound(ctx context.Context) (err error) {
 func (t *trial[E, C]) run(ctx context.Context) error {
 	w := walk{
 		source: t.source, log: t.log.Log, from: t.span.from, through: t.span.through, workers: t.workers, meter: t.meter,
-		take: func(partition int, m state.Message) error {
-			t.judges[partition].take(m, t.meter)
-			return nil
-		},
+		take: func(partition int, m state.Message) { t.judges[partition].take(m, t.meter) },
 		lost: func(g gap) error {
 			t.add(Difference{
 				Explanation: fmt.Sprintf("%s of the stream %s gone: deleted one by one, since the stream still has what is before and behind", g, isOrAre(g)), Message: &Place{Sequence: g.first},

@@ -60,30 +60,28 @@ type walk struct {
 	meter   *meter
 	// take folds a message of a partition. It is called for the messages of one partition in their order, for different
 	// partitions at once.
-	take func(partition int, m state.Message) error
+	take func(partition int, m state.Message)
 	// lost is told what the source no longer has; if it returns an error, the walk ends with it.
 	lost func(gap) error
 }
 
-// run reads and folds, and returns the sequence that everything is folded through.
+// run reads and folds, and returns the sequence that everything is folded through, if there is no error.
 func (w *walk) run(ctx context.Context) (through uint64, err error) {
 	if w.from > w.through {
 		return w.through, nil
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	lines := make([]chan hand, w.workers)
 	var folding sync.WaitGroup
 	for i := range lines {
 		lines[i] = make(chan hand, 1)
-		folding.Go(func() { w.fold(lines[i], cancel) })
+		folding.Go(func() { w.fold(lines[i]) })
 	}
 	through, err = w.read(ctx, lines)
 	for _, line := range lines {
 		close(line)
 	}
 	folding.Wait()
-	if cause := context.Cause(ctx); cause != nil { // a fold's error, or the caller's
+	if cause := context.Cause(ctx); cause != nil {
 		err = cause
 	}
 	w.meter.tell()
@@ -104,16 +102,11 @@ type partitioned struct {
 
 // fold folds the hands that come by a line. Each is folded partition by partition, each of these in its order: so the states of one are in
 // the processor's cache for longer than a message.
-func (w *walk) fold(line <-chan hand, fail context.CancelCauseFunc) {
+func (w *walk) fold(line <-chan hand) {
 	for h := range line {
 		slices.SortStableFunc(h.messages, func(a, b partitioned) int { return a.partition - b.partition })
 		for _, m := range h.messages {
-			if err := w.take(m.partition, m.Message); err != nil {
-				fail(err)
-				for range line { // nobody waits for the line while the reader learns of it
-				}
-				return
-			}
+			w.take(m.partition, m.Message)
 		}
 	}
 }
