@@ -5,17 +5,20 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
 	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" sep:"none"`
-	Kept    []string `help:"Files of signed checkpoints that someone has kept: they must be in the stream, and agree. With --key." placeholder:"FILE"`
+	Kept    []string `help:"File of a signed checkpoint that someone has kept, or folder of such files, as a witness has: they must be in the stream, and agree. May be given more than once. With --key." placeholder:"PATH"`
 	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
 	JSON    bool     `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
@@ -38,7 +41,11 @@ func (a *auditing) options() (o audit.AuditOptions, err error) {
 		}
 		o.Keys = append(o.Keys, key)
 	}
-	for _, name := range a.Kept {
+	names, err := checkpointFiles(a.Kept)
+	if err != nil {
+		return o, fmt.Errorf("--kept: %w", err)
+	}
+	for _, name := range names {
 		note, err := readCheckpointFile(name)
 		if err != nil {
 			return o, fmt.Errorf("--kept: %w", err)
@@ -46,6 +53,37 @@ func (a *auditing) options() (o audit.AuditOptions, err error) {
 		o.Kept = append(o.Kept, audit.Kept{Name: name, Note: note})
 	}
 	return o, nil
+}
+
+// checkpointSuffix ends the name of a file with a signed checkpoint in a folder of such files.
+const checkpointSuffix = ".checkpoint"
+
+// checkpointFiles returns the files that paths name: a file itself, and of a folder those with signed checkpoints.
+func checkpointFiles(paths []string) (names []string, err error) {
+	for _, path := range paths {
+		info, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		if !info.IsDir() {
+			names = append(names, path)
+			continue
+		}
+		entries, err := os.ReadDir(path)
+		if err != nil {
+			return nil, err
+		}
+		before := len(names)
+		for _, e := range entries {
+			if !e.IsDir() && strings.HasSuffix(e.Name(), checkpointSuffix) {
+				names = append(names, filepath.Join(path, e.Name()))
+			}
+		}
+		if len(names) == before {
+			return nil, fmt.Errorf("the folder %s has no file *%s", path, checkpointSuffix)
+		}
+	}
+	return names, nil
 }
 
 // maxCheckpointFile bounds a file with a signed checkpoint, in bytes.
@@ -76,31 +114,16 @@ var (
 )
 
 func (a *auditing) run(ctx context.Context, s *session) error {
-	o, err := a.options()
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUntold, err)
-	}
-	client, disconnect, err := openStreams(ctx, a.NATSFlags, "holdfast-audit", s)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUntold, err)
-	}
-	defer disconnect()
-	source, err := sourceOf(client, a.Archive)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errUntold, err)
-	}
-	progress := &replayDisplay{session: s, began: time.Now()}
-	o.Source, o.Stored, o.Progress = source, audit.Buckets(client), progress.show
-	report, err := audit.Audit(ctx, o)
-	progress.clear()
+	report, err := a.audit(ctx, s)
 	switch {
-	case errors.Is(err, jetstream.ErrNoStream):
-		return fmt.Errorf("%w: %w: start an aggregator, which makes the streams and buckets", errUntold, err)
-	case err != nil:
+	case err != nil && !a.JSON:
 		return fmt.Errorf("%w: %w", errUntold, err)
-	case a.JSON:
+	case err != nil:
+		report = audit.Untold(err)
+	}
+	if a.JSON {
 		err = printJSON(s.stdout, report)
-	default:
+	} else {
 		err = s.screen.print(reportLines(report))
 	}
 	switch {
@@ -112,6 +135,49 @@ func (a *auditing) run(ctx context.Context, s *session) error {
 		return fmt.Errorf("%w (%w)", errUntold, errSaid)
 	}
 	return nil
+}
+
+// audit audits. The error says why nothing could be told.
+func (a *auditing) audit(ctx context.Context, s *session) (*audit.Report, error) {
+	o, err := a.options()
+	if err != nil {
+		return nil, err
+	}
+	client, disconnect, err := openStreams(ctx, a.NATSFlags, "holdfast-audit", s)
+	if err != nil {
+		return nil, err
+	}
+	defer disconnect()
+	source, err := sourceOf(client, a.Archive)
+	if err != nil {
+		return nil, err
+	}
+	progress := &replayDisplay{session: s, began: time.Now()}
+	o.Source, o.Stored, o.Progress = source, audit.Buckets(client), progress.show
+	report, err := audit.Audit(ctx, o)
+	progress.clear()
+	if errors.Is(err, jetstream.ErrNoStream) {
+		return nil, noStream(ctx, client, err)
+	}
+	return report, err
+}
+
+// noStream says what to do if a stream or bucket is not there. State without the stream that it was folded from is evidence, which a stream that is made
+// anew would only blur.
+func noStream(ctx context.Context, client *jetstream.Client, err error) error {
+	for _, log := range jetstream.Logs() {
+		if _, gone := client.StreamExtent(ctx, log.Stream); !errors.Is(gone, jetstream.ErrNoStream) {
+			continue
+		}
+		bucket := client.Bucket(log.Bucket)
+		for p := range events.Partitions {
+			if _, missing := bucket.Get(ctx, jetstream.CheckpointKey(p)); missing == nil {
+				return fmt.Errorf("%w: the state in the bucket %s is there, and the stream %s that it was folded from is gone: it was deleted, or lost; keep a copy of what is there before an aggregator is started, which would make the stream anew",
+					err, log.Bucket, log.Stream)
+			}
+		}
+	}
+	return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
 }
 
 // reportLines is a report for people.

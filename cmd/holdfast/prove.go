@@ -10,6 +10,7 @@ import (
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -19,7 +20,7 @@ import (
 type proving struct {
 	Holder       string  `arg:"" help:"The holder's id." placeholder:"HOLDER"`
 	AtCheckpoint *uint64 `help:"Number of the signed checkpoint as of which to prove, as holdfast checkpoints lists it. The newest one of the holder's partition if it is not given." placeholder:"N" xor:"checkpoint"`
-	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned." placeholder:"FILE" xor:"checkpoint"`
+	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned; or a witness's folder, which has one of the holder's partition." placeholder:"PATH" xor:"checkpoint"`
 	Events       bool    `help:"Add every message with an event of the holder, each proved to be in the log."`
 	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY"`
 	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
@@ -52,7 +53,10 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	if o.Source, err = sourceOf(client, p.Archive); err != nil {
 		return err
 	}
-	if o.Checkpoint, err = p.checkpoint(ctx, client); err != nil {
+	if o.Checkpoint, err = p.checkpoint(ctx, client); errors.Is(err, jetstream.ErrNoStream) {
+		return noStream(ctx, client, err)
+	}
+	if err != nil {
 		return err
 	}
 	progress := &replayDisplay{session: s, began: time.Now()}
@@ -61,7 +65,7 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	progress.clear()
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):
-		return fmt.Errorf("%w: start an aggregator, which makes the streams and buckets", err)
+		return noStream(ctx, client, err)
 	case err != nil:
 		return err
 	}
@@ -91,11 +95,7 @@ func (p *proving) run(ctx context.Context, s *session) error {
 func (p *proving) checkpoint(ctx context.Context, client *jetstream.Client) ([]byte, error) {
 	switch {
 	case p.Checkpoint != "":
-		b, err := os.ReadFile(p.Checkpoint)
-		if err != nil {
-			return nil, fmt.Errorf("--checkpoint: %w", err)
-		}
-		return b, nil
+		return p.checkpointFile()
 	case p.AtCheckpoint != nil:
 		m, err := client.Message(ctx, jetstream.Checkpoints, *p.AtCheckpoint)
 		if errors.Is(err, jetstream.ErrSequenceNotFound) {
@@ -106,9 +106,44 @@ func (p *proving) checkpoint(ctx context.Context, client *jetstream.Client) ([]b
 	partition := events.PlaceOf(p.Holder).Partition
 	m, err := client.LastCheckpoint(ctx, jetstream.Holds, partition)
 	if errors.Is(err, jetstream.ErrSequenceNotFound) {
-		return nil, fmt.Errorf("no checkpoint was signed yet of partition %d of %s, which %s is of: aggregators sign if they are given --signing-key", partition, jetstream.Holds.Stream, shown(p.Holder))
+		return nil, p.unsigned(ctx, client, partition)
 	}
 	return m.Data, err
+}
+
+// checkpointFile returns the checkpoint that a file has, or in a witness's folder the one of the holder's partition.
+func (p *proving) checkpointFile() ([]byte, error) {
+	path := p.Checkpoint
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("--checkpoint: %w", err)
+	}
+	if info.IsDir() {
+		path = filepath.Join(path, fmt.Sprintf("%s.%d%s", jetstream.Holds.Stream, events.PlaceOf(p.Holder).Partition, checkpointSuffix))
+	}
+	b, err := readCheckpointFile(path)
+	if err == nil {
+		if _, err = attest.Unverified(b); err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("--checkpoint: %w", err)
+	}
+	return b, nil
+}
+
+// unsigned says why there is no signed checkpoint of the holder's partition.
+func (p *proving) unsigned(ctx context.Context, client *jetstream.Client, partition int) error {
+	now, err := client.StreamState(ctx, jetstream.Holds)
+	switch {
+	case err != nil:
+		return err
+	case now.Partitions[partition] == 0 && now.FirstSequence <= 1: // nothing was purged
+		return fmt.Errorf("%w: nothing was ever reported of %s (an id is matched exactly)", proof.ErrNoHolder, shown(p.Holder))
+	}
+	return fmt.Errorf("no checkpoint was signed yet of partition %d of %s, which %s is of: if the aggregators are given --signing-key, wait until they have signed, every --sign-every; without it they sign nothing",
+		partition, jetstream.Holds.Stream, shown(p.Holder))
 }
 
 // replaceFile writes a file beside where it is to be and puts it there when it is whole, in the place of one that was there.

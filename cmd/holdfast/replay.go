@@ -124,6 +124,11 @@ func (r *replaying) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	for _, token := range result.Unnamed {
+		if err := s.errors.print(plainLines(fmt.Sprintf("note: weights: no event that was folded names the token %q", token))); err != nil {
+			return err
+		}
+	}
 	switch {
 	case r.JSON:
 		return printJSON(s.stdout, shown.answer(result, o.WhatIf))

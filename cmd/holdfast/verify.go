@@ -43,10 +43,12 @@ func (v *verifying) instant() (*events.Time, error) {
 func (v *verifying) run(_ context.Context, s *session) error {
 	verified, at, err := v.verify()
 	switch {
+	case err != nil && !errors.Is(err, proof.ErrRefused) && v.JSON:
+		return errors.Join(printJSON(s.stdout, reasonAnswer{errUntold.Error(), err.Error()}), fmt.Errorf("%w (%w)", errUntold, errSaid))
 	case err != nil && !errors.Is(err, proof.ErrRefused):
 		return fmt.Errorf("%w: %w", errUntold, err)
 	case err != nil && v.JSON:
-		return errors.Join(printJSON(s.stdout, refusedAnswer{"refused", err.Error()}), errSaid)
+		return errors.Join(printJSON(s.stdout, reasonAnswer{"refused", err.Error()}), errSaid)
 	case err != nil:
 		return err
 	case v.JSON:
@@ -125,8 +127,9 @@ type verifiedAnswer struct {
 	NotProved  []string        `json:"not_proved"`
 }
 
-type refusedAnswer struct {
-	Verdict string `json:"verdict"`
+// reasonAnswer is why a proof does not hold, or why that could not be told, in JSON.
+type reasonAnswer struct {
+	Verdict string `json:"verdict"` // "refused" or "could not tell"
 	Reason  string `json:"reason"`
 }
 

@@ -765,7 +765,10 @@ def run(arguments):
             print(f"not verified: {e}", file=sys.stderr)
         return 1
     except CannotTell as e:
-        print(f"could not tell: {e}", file=sys.stderr)
+        if a.json:
+            print(json.dumps({"verdict": "could not tell", "reason": str(e)}))
+        else:
+            print(f"could not tell: {e}", file=sys.stderr)
         return 2
     score, rate, open_holds = member.at(at) or (None, None, None)
     answer = {

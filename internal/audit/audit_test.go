@@ -403,7 +403,7 @@ func TestAuditThatCannotTell(t *testing.T) {
 	w := newWorld(t)
 	w.holds(events.Origin{}, hold("alice", 1000, 1001, "1"))
 	r := w.audited()
-	if r.Verdict != Unknown || len(r.Untold) != 1 || !strings.Contains(r.Untold[0], "which has 1 messages") {
+	if r.Verdict != Unknown || len(r.Untold) != 1 || !strings.Contains(r.Untold[0], "which has 1 message:") {
 		t.Errorf("%+v", r)
 	}
 	if _, err := Audit(t.Context(), AuditOptions{}); err == nil {

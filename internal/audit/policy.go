@@ -10,6 +10,7 @@ import (
 	"math/bits"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -27,6 +28,8 @@ type WhatIf struct {
 	// Weights are factors by token, by which each of its weights is multiplied: decimals of at least 0. A token that is not
 	// among them has 1.
 	Weights map[string]string
+	// File is where they were read from, which errors name; empty: from none.
+	File string
 }
 
 // ReadPolicyFile reads a WhatIf from a file of the extension .yaml, .yml, .toml or .json: a flat table of settings, and a table
@@ -40,6 +43,7 @@ func ReadPolicyFile(path string) (*WhatIf, error) {
 	if err != nil {
 		return nil, fmt.Errorf("policy file %s: %w", path, err)
 	}
+	w.File = path
 	return w, nil
 }
 
@@ -217,12 +221,18 @@ const maxFactorDigits = 18
 type factors struct {
 	digits  int
 	one     uint64 // the factor 1
-	byToken map[string]uint64
+	byToken map[string]*factor
 	failed  atomic.Pointer[error] // why a weight could not be multiplied; nil: all could
 }
 
+// factor is that of one token.
+type factor struct {
+	by    uint64
+	named atomic.Bool // by an event that was folded
+}
+
 func newFactors(weights map[string]string) (*factors, error) {
-	f := &factors{byToken: map[string]uint64{}}
+	f := &factors{byToken: map[string]*factor{}}
 	parsed := map[string]*big.Int{}
 	fractions := map[string]int{}
 	for token, text := range weights {
@@ -246,16 +256,19 @@ func newFactors(weights map[string]string) (*factors, error) {
 		if !n.IsUint64() {
 			return nil, fmt.Errorf("the weight of the token %q, %s, is too large beside one with %d fraction digits", token, weights[token], f.digits)
 		}
-		f.byToken[token] = n.Uint64()
+		f.byToken[token] = &factor{by: n.Uint64()}
 	}
 	return f, nil
 }
 
 // change multiplies the weight of an event. A product that does not fit is noted, and then nothing that was folded is right.
 func (f *factors) change(e *events.HoldEvent, at events.Position) {
-	by, listed := f.byToken[e.Token]
-	if !listed {
-		by = f.one
+	by := f.one
+	if of := f.byToken[e.Token]; of != nil {
+		by = of.by
+		if !of.named.Load() { // it is written once: others read it at the same time
+			of.named.Store(true)
+		}
 	}
 	high, low := bits.Mul64(e.Weight.Lo, by)
 	over, middle := bits.Mul64(e.Weight.Hi, by)
@@ -266,6 +279,20 @@ func (f *factors) change(e *events.HoldEvent, at events.Position) {
 		return
 	}
 	e.Weight = events.Weight{Hi: sum, Lo: low}
+}
+
+// unnamed returns the tokens that no event has named which was folded, in their order.
+func (f *factors) unnamed() (tokens []string) {
+	if f == nil {
+		return nil
+	}
+	for token, of := range f.byToken {
+		if !of.named.Load() {
+			tokens = append(tokens, token)
+		}
+	}
+	slices.Sort(tokens)
+	return tokens
 }
 
 // err returns why a weight could not be multiplied, or nil.
@@ -282,5 +309,8 @@ func (f *factors) err() error {
 // policy returns the policy that the settings make of the recorded one.
 func (w *WhatIf) policy(recorded *state.Policy) (*state.Policy, error) {
 	p, err := recorded.With(w.Settings)
+	if err != nil && w.File != "" {
+		err = fmt.Errorf("policy file %s: %w", w.File, err)
+	}
 	return &p, err
 }

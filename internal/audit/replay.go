@@ -52,6 +52,7 @@ type Result struct {
 	Recorded *Answer       // under it
 	Other    *state.Policy // the policy asked about; nil if none was
 	WhatIf   *Answer       // under that one; nil if none was asked about
+	Unnamed  []string      // tokens that were given a factor and that no valid event names which was folded, in their order
 	Events   uint64        // folded
 	Took     time.Duration // the folding
 }
@@ -122,6 +123,7 @@ func (r *replay) run(ctx context.Context) (*Result, error) {
 		if err := r.factors.err(); err != nil {
 			return nil, err
 		}
+		result.Unnamed = r.factors.unnamed()
 		result.WhatIf = answer(all[1].holds, all[1].proofs, at, events.Time(result.Recorded.At), r.factors)
 	}
 	return result, nil

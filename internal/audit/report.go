@@ -76,6 +76,13 @@ type Place struct {
 	Index    int    `json:"index"`
 }
 
+// Untold returns the report of an audit that an error has kept from telling anything.
+func Untold(err error) *Report {
+	r := &Report{Untold: []string{err.Error()}, Cuts: []Cut{}}
+	r.finish(nil)
+	return r
+}
+
 // finish sorts what was found and says what it comes to.
 func (r *Report) finish(found []Difference) {
 	slices.SortStableFunc(found, func(a, b Difference) int {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/merkle"
+	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -181,7 +182,7 @@ func (s *signed) add(d Difference) {
 func open(keys []attest.Key, note []byte) (*attest.Statement, error) {
 	var why error
 	for _, key := range keys {
-		st, err := key.Open(note)
+		st, err := proof.Open(key, note)
 		if err == nil {
 			return st, nil
 		}
@@ -312,13 +313,19 @@ func differingIn(a, b *said) string {
 	return strings.Join(in, ", ")
 }
 
-// of returns the claims about a log's partitions that can be compared, in the order of their sequences: those of the stream made at that time. The policy is
-// the one that is recorded.
+// of returns the claims about a log's partitions that can be compared, in the order of their sequences: those of the stream made at that time. That one
+// was kept of a stream made at another time is a difference. The policy is the one that is recorded.
 func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.Partitions][]*claim) {
 	policy := policyText(p.Map())
 	for i, list := range s.claims[stream] {
 		for _, c := range list {
-			if c.created != created {
+			switch {
+			case c.created != created && len(c.kept) > 0:
+				s.add(Difference{Stream: stream, Partition: i, Key: jetstream.CheckpointSubject(logOf(stream), i), Explanation: fmt.Sprintf(
+					"%s was signed of the stream %s made at %s, which is not there any more; the present one was made at %s: it was deleted and made again, or this is another deployment with the same key",
+					c, stream, stamp(time.Unix(0, c.created)), stamp(time.Unix(0, created)))})
+				continue
+			case c.created != created:
 				s.foreign.add("%s is of the stream %s made at %s, and the present one was made at %s: it is of another log", c, stream, stamp(time.Unix(0, c.created)), stamp(time.Unix(0, created)))
 				continue
 			}

@@ -345,7 +345,12 @@ func TestSignedWrong(t *testing.T) {
 		"another stream's": {func(w *world, st *attest.Statement, kept Kept) []Kept {
 			st.Created++
 			return []Kept{w.sign(st)}
-		}, Unknown, []string{"checkpoint 2 (kept as kept.checkpoint) is of the stream HOLDS made at", "it is of another log"}},
+		}, Different, []string{"checkpoint 2 (kept as kept.checkpoint) was signed of the stream HOLDS made at", "which is not there any more", "it was deleted and made again"}},
+		"another stream's, that nobody has kept": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			st.Created++
+			w.sign(st)
+			return nil
+		}, Unknown, []string{"checkpoint 2 is of the stream HOLDS made at", "it is of another log"}},
 		"that of a stream that is no log": {func(w *world, st *attest.Statement, kept Kept) []Kept {
 			st.Stream = "OTHER"
 			note, err := w.signer.Sign(st)

@@ -248,11 +248,18 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 			r.Compared.Partitions++
 			c.Sequence, c.Revision = j.cut.checkpoint.Sequence, j.cut.revision
 		case j.cut.value == nil && j.slots == 0 && j.part.Messages() > 0:
-			r.Untold = append(r.Untold, fmt.Sprintf("nothing is stored of partition %d of %s, which has %d messages: no aggregator has served it yet, or its keys were deleted", i, t.log.Stream, j.part.Messages()))
+			r.Untold = append(r.Untold, fmt.Sprintf("nothing is stored of partition %d of %s, which has %s: no aggregator has served it yet, or its keys were deleted", i, t.log.Stream, messagesText(j.part.Messages())))
 		}
 		r.Cuts = append(r.Cuts, c)
 	}
 	return found
+}
+
+func messagesText(n uint64) string {
+	if n == 1 {
+		return "1 message"
+	}
+	return fmt.Sprintf("%d messages", n)
 }
 
 // covered returns which partitions have messages, and what was compared of them that was signed.
@@ -386,7 +393,10 @@ func (rs *rejections) judge(r *Report, logs ...expected) []Difference {
 			}
 		}
 	}
-	if older > 0 {
+	switch {
+	case older == 1:
+		r.Notes = append(r.Notes, "1 rejection is older than the streams, of another by its name, and was not compared")
+	case older > 1:
 		r.Notes = append(r.Notes, fmt.Sprintf("%d rejections are older than the streams, of others by their names, and were not compared", older))
 	}
 	slices.SortFunc(found, func(a, b Difference) int { return cmp.Compare(a.Key, b.Key) })

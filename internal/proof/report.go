@@ -16,7 +16,11 @@ func (v *Verified) Proves() []string {
 	if v.Events == nil {
 		return list
 	}
-	list = append(list, fmt.Sprintf("Every event that the file has (%d) is in the log that %s has signed (%d messages), where the file says, as it was stored.", len(v.Events), st.Name, st.Size))
+	messages := "1 message"
+	if st.Size != 1 {
+		messages = fmt.Sprintf("%d messages", st.Size)
+	}
+	list = append(list, fmt.Sprintf("Every event that the file has (%d) is in the log that %s has signed (%s), where the file says, as it was stored.", len(v.Events), st.Name, messages))
 	if v.Follows {
 		list = append(list, fmt.Sprintf("Folded one after the other under the signed policy, these events alone come to exactly this state of %q.", v.Member.id))
 	}

@@ -1,9 +1,11 @@
 package proof
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -52,8 +54,22 @@ func (f *File) Verify(key attest.Key, witnesses ...attest.WitnessKey) (*Verified
 	return v, nil
 }
 
+// Open returns the statement of a signed checkpoint, as key.Open does, and says so if another key of the same name has signed it: the id in that
+// line of signature is of the origin, and stands in no file of a key.
+func Open(key attest.Key, signed []byte) (*attest.Statement, error) {
+	st, err := key.Open(signed)
+	if !errors.Is(err, attest.ErrOtherKey) {
+		return st, err
+	}
+	of, parseErr := attest.Unverified(signed)
+	if parseErr != nil || of.Name != key.Name() || !strings.Contains(string(signed), "\n— "+of.Origin()+" ") {
+		return nil, err
+	}
+	return nil, fmt.Errorf("checkpoint of %s: %w: another key of the same name, %s, has signed it", of.Origin(), attest.ErrOtherKey, of.Name)
+}
+
 func (f *File) verify(key attest.Key, witnesses []attest.WitnessKey) (*Verified, error) {
-	st, err := key.Open([]byte(f.Checkpoint))
+	st, err := Open(key, []byte(f.Checkpoint))
 	if err != nil {
 		return nil, fmt.Errorf("the checkpoint: %w", err)
 	}
@@ -116,10 +132,20 @@ func (f *File) member(st *attest.Statement) (*Member, error) {
 	if path, err = hashes(f.State.StatePath); err != nil {
 		return nil, err
 	}
-	if err := merkle.VerifyInclusion(merkle.Leaf(slot[:]), uint64(1+f.State.Slot), stateLeaves, path, st.State); err != nil {
+	if err := leads(merkle.Leaf(slot[:]), uint64(1+f.State.Slot), stateLeaves, path, st.State); err != nil {
 		return nil, fmt.Errorf("it does not lead to the root of states that was signed: it was changed, or its path: %w", err)
 	}
 	return m, nil
+}
+
+// leads returns an error unless a path leads from the leaf at that index of a tree of that size to the root that was signed. The roots are
+// written as the checkpoint has them.
+func leads(leaf merkle.Hash, index, size uint64, path []merkle.Hash, signed merkle.Hash) error {
+	root, err := merkle.RootOf(leaf, index, size, path)
+	if err == nil && root != signed {
+		err = fmt.Errorf("it leads to %s, and signed is %s", base64.StdEncoding.EncodeToString(root[:]), base64.StdEncoding.EncodeToString(signed[:]))
+	}
+	return err
 }
 
 // events verifies the messages with the holder's events.
@@ -145,7 +171,7 @@ func (f *File) events(st *attest.Statement) (all []Event, err error) {
 		if err != nil {
 			return fail("%w", err)
 		}
-		if err := merkle.VerifyInclusion(merkle.Message(m.Sequence, m.Stored, m.Data), m.Leaf, st.Size, path, st.Root); err != nil {
+		if err := leads(merkle.Message(m.Sequence, m.Stored, m.Data), m.Leaf, st.Size, path, st.Root); err != nil {
 			return fail("it does not lead to the root of messages that was signed: it was changed, or its path: %w", err)
 		}
 		if _, list, err = events.DecodeHolds(m.Data, list[:0]); err != nil {

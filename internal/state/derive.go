@@ -137,7 +137,7 @@ func (p *Policy) With(changes map[string]string) (Policy, error) {
 	m := p.Map()
 	for _, name := range slices.Sorted(maps.Keys(changes)) {
 		if _, known := m[name]; !known {
-			return Policy{}, fmt.Errorf("policy: %q is no setting; there are %s", name, strings.Join(slices.Sorted(maps.Keys(m)), ", "))
+			return Policy{}, fmt.Errorf("policy: %q is no setting; there are %s, and the table weights", name, strings.Join(slices.Sorted(maps.Keys(m)), ", "))
 		}
 		m[name] = changes[name]
 	}

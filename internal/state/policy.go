@@ -29,7 +29,7 @@ func DefaultPolicy() Policy {
 func (p *Policy) Validate() error {
 	var own error
 	if p.MaxProducers < 1 || p.MaxProducers > maxProducers {
-		own = fmt.Errorf("%d producers a partition; it is 1 to %d", p.MaxProducers, maxProducers)
+		own = fmt.Errorf("%d producers a partition; max_producers_per_partition is 1 to %d", p.MaxProducers, maxProducers)
 	}
 	var size error
 	if most := max(p.Score.SlotBytes, p.PoH.SlotBytes); most > maxSlotBytes {
@@ -63,7 +63,9 @@ var settings = []setting{
 		name: "ttl_open_holds",
 		get:  func(p *Policy) string { return strconv.FormatBool(p.Score.TTLOpen) },
 		set: func(p *Policy, s string) (err error) {
-			p.Score.TTLOpen, err = strconv.ParseBool(s)
+			if p.Score.TTLOpen, err = strconv.ParseBool(s); err != nil {
+				err = errors.New("neither true nor false")
+			}
 			return err
 		},
 	},
@@ -83,7 +85,10 @@ func duration(name string, field func(*Policy) *events.Time) setting {
 		get:  func(p *Policy) string { return (time.Duration(*field(p)) * time.Millisecond).String() },
 		set: func(p *Policy, s string) error {
 			d, err := time.ParseDuration(s)
-			if err == nil && d%time.Millisecond != 0 {
+			switch {
+			case err != nil:
+				err = errors.New("no length of time, such as 36h or 1m30s")
+			case d%time.Millisecond != 0:
 				err = errors.New("finer than a millisecond")
 			}
 			*field(p) = events.Time(d / time.Millisecond)
@@ -97,7 +102,9 @@ func number(name string, field func(*Policy) *int) setting {
 		name: name,
 		get:  func(p *Policy) string { return strconv.Itoa(*field(p)) },
 		set: func(p *Policy, s string) (err error) {
-			*field(p), err = strconv.Atoi(s)
+			if *field(p), err = strconv.Atoi(s); err != nil {
+				err = errors.New("no whole number that fits")
+			}
 			return err
 		},
 	}
