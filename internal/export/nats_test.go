@@ -225,20 +225,29 @@ func TestNATSServiceIsFoundAndShared(t *testing.T) {
 		w.ask("holdfast.holder.a", "")
 	}
 	total := 0
-	for _, m := range collect("$SRV.STATS.holdfast", 2) {
-		var stats micro.Stats
-		if err := json.Unmarshal(m.Data, &stats); err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range stats.Endpoints {
-			if e.Name == "holder" && (e.NumRequests == 0 || e.NumErrors != 0) {
-				t.Errorf("one of two exporters had %d of %d requests, and %d errors", e.NumRequests, requests, e.NumErrors)
+	var asked []*micro.EndpointStats // of each exporter, which counts a request once it has answered it
+	until(t, "all requests are counted", func() bool {
+		total, asked = 0, nil
+		for _, m := range collect("$SRV.STATS.holdfast", 2) {
+			var stats micro.Stats
+			if err := json.Unmarshal(m.Data, &stats); err != nil {
+				t.Fatal(err)
 			}
-			total += e.NumRequests
+			for _, e := range stats.Endpoints {
+				if total += e.NumRequests; e.Name == "holder" {
+					asked = append(asked, e)
+				}
+			}
+		}
+		return total >= requests
+	})
+	for _, e := range asked {
+		if e.NumRequests == 0 || e.NumErrors != 0 {
+			t.Errorf("one of two exporters had %d of %d requests, and %d errors", e.NumRequests, requests, e.NumErrors)
 		}
 	}
-	if total != requests {
-		t.Errorf("%d requests were answered %d times", requests, total)
+	if total != requests || len(asked) != 2 {
+		t.Errorf("%d requests were answered %d times, by %d exporters", requests, total, len(asked))
 	}
 }
 
