@@ -3,6 +3,7 @@
 //
 //	go run ./test/readme                       all pages
 //	go run ./test/readme docs/reading/nats.md  only these
+//	go run ./test/readme -except 'go test ./...'  all pages, but for that block, which must be there: for who has run it otherwise
 //
 // A block of commands is run if an HTML comment stands before it, which the reader of the page does not see:
 //
@@ -18,6 +19,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -32,15 +34,21 @@ import (
 func main() { os.Exit(service.Main(run)) }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	if err := runPages(ctx, args, stdout); err != nil {
+	flags := flag.NewFlagSet("readme", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	except := flags.String("except", "", "a block that is not run, as it is written")
+	if err := flags.Parse(args); err != nil {
+		return service.ExitUsage
+	}
+	if err := runPages(ctx, flags.Args(), *except, stdout); err != nil {
 		fmt.Fprintln(stderr, "readme:", err)
 		return service.ExitFailure
 	}
 	return service.ExitOK
 }
 
-// runPages runs the pages of those names, or all that there are. A page that fails does not keep the others from being run.
-func runPages(ctx context.Context, names []string, stdout io.Writer) error {
+// runPages runs the pages of those names, or all that there are, but for a block. A page that fails does not keep the others from being run.
+func runPages(ctx context.Context, names []string, except string, stdout io.Writer) error {
 	folder, err := os.MkdirTemp("", "holdfast-readme-")
 	if err != nil {
 		return err
@@ -56,18 +64,23 @@ func runPages(ctx context.Context, names []string, stdout io.Writer) error {
 		}
 	}
 	var failures []error
+	left := 0
 	for i, name := range names {
 		clone, err := cloneHead(ctx, filepath.Join(folder, fmt.Sprint(i)), io.Discard)
 		if err != nil {
 			return err
 		}
-		if err := runPage(ctx, clone, name, stdout); err != nil {
+		n, err := runPage(ctx, clone, name, except, stdout)
+		if left += n; err != nil {
 			failures = append(failures, err)
 			fmt.Fprintln(stdout, "--- FAILED:", err)
 		}
 		if ctx.Err() != nil {
 			break
 		}
+	}
+	if except != "" && left != 1 {
+		failures = append(failures, fmt.Errorf("%d blocks are %q, want 1", left, except))
 	}
 	return errors.Join(failures...)
 }
@@ -85,17 +98,22 @@ func allPages(root string) ([]string, error) {
 	return names, nil
 }
 
-// runPage runs the blocks of one page in a folder, up to the first that fails.
-func runPage(ctx context.Context, folder, name string, stdout io.Writer) error {
+// runPage runs the blocks of one page in a folder, up to the first that fails, and leaves out those that are except.
+func runPage(ctx context.Context, folder, name, except string, stdout io.Writer) (left int, err error) {
 	page, err := os.ReadFile(filepath.Join(folder, filepath.FromSlash(name)))
 	if err != nil {
-		return err
+		return left, err
 	}
 	blocks, err := findBlocks(string(page))
 	if err != nil {
-		return fmt.Errorf("%s: %w", name, err)
+		return left, fmt.Errorf("%s: %w", name, err)
 	}
 	for _, b := range blocks {
+		if except != "" && strings.TrimSpace(b.script) == except {
+			left++
+			fmt.Fprintf(stdout, "\n--- %s:%d: %s: left out\n", name, b.line, except)
+			continue
+		}
 		fmt.Fprintf(stdout, "\n--- %s:%d\n%s", name, b.line, b.script)
 		start := time.Now()
 		command, err := b.run(ctx, folder, stdout)
@@ -103,11 +121,11 @@ func runPage(ctx context.Context, folder, name string, stdout io.Writer) error {
 			defer endGroup(command)
 		}
 		if err != nil {
-			return fmt.Errorf("%s:%d: %w", name, b.line, err)
+			return left, fmt.Errorf("%s:%d: %w", name, b.line, err)
 		}
 		fmt.Fprintf(stdout, "--- %s:%d: as promised, in %v\n", name, b.line, time.Since(start).Round(time.Second/10))
 	}
-	return nil
+	return left, nil
 }
 
 // cloneHead clones the repository that the working directory is in, and returns the clone's path below folder, which it

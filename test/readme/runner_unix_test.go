@@ -115,7 +115,7 @@ func TestRunPageEndsWhatItLeft(t *testing.T) {
 		gone <- err
 	}()
 	var output bytes.Buffer
-	if err := runPage(t.Context(), folder, "page.md", &output); err != nil {
+	if _, err := runPage(t.Context(), folder, "page.md", "", &output); err != nil {
 		t.Fatalf("%v; output:\n%s", err, &output)
 	}
 	select {
@@ -137,8 +137,19 @@ func TestRunPageSaysWhereItFails(t *testing.T) {
 	}
 	for name, want := range map[string]string{"fails.md": "fails.md:4: exit status 1", "nothing.md": "nothing.md: no block is marked", "absent.md": "absent.md"} {
 		var output bytes.Buffer
-		if err := runPage(t.Context(), folder, name, &output); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := runPage(t.Context(), folder, name, "", &output); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %q", err, want)
 		}
+	}
+}
+
+func TestRunPageLeavesOut(t *testing.T) {
+	folder := t.TempDir()
+	if err := os.WriteFile(filepath.Join(folder, "page.md"), []byte("<!-- run -->\n```sh\nfalse\n```\n<!-- run prints \"on\" -->\n```sh\necho on\n```\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var output bytes.Buffer
+	if left, err := runPage(t.Context(), folder, "page.md", "false", &output); left != 1 || err != nil {
+		t.Errorf("%d blocks are left out, %v; output:\n%s", left, err, &output)
 	}
 }
