@@ -8,7 +8,6 @@ import (
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
-	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -118,7 +117,7 @@ func viewCheckpoint(m jetstream.Message, key *attest.Key) checkpointView {
 	v := checkpointView{Number: m.Sequence, StoredAt: m.Time, Subject: m.Subject, Partition: -1, Clock: audit.Instant(events.Open)}
 	st, err := attest.Unverified(m.Data)
 	if key != nil {
-		_, keyErr := proof.Open(*key, m.Data)
+		_, keyErr := key.Open(m.Data)
 		verified := keyErr == nil
 		v.Verified, err = &verified, errors.Join(err, keyErr)
 	}
@@ -198,7 +197,7 @@ func (c *checkpointShow) run(ctx context.Context, s *session) error {
 		if err != nil {
 			return fmt.Errorf("--key: %w", err)
 		}
-		if _, err := proof.Open(key, m.Data); err != nil {
+		if _, err := key.Open(m.Data); err != nil {
 			return fmt.Errorf("checkpoint %d: %w", c.Number, err)
 		}
 	}

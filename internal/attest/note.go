@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 )
@@ -106,6 +107,9 @@ func (k Key) open(signed []byte) (*Statement, *note.Note, error) {
 	l := lineOf(st.Origin(), typeLog, k.key)
 	l.verify = func(text, signature []byte) bool { return ed25519.Verify(k.key, text, signature) }
 	n, err := verify(signed, l)
+	if errors.Is(err, ErrOtherKey) && strings.Contains(string(signed), "\n— "+st.Origin()+" ") { // a line's id is of the origin, and stands in no file of a key
+		err = fmt.Errorf("%w: another key of the same name, %s, has signed it", ErrOtherKey, st.Name)
+	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint of %s: %w", st.Origin(), err)
 	}

@@ -67,7 +67,7 @@ func (o *ProveOptions) statement() (*attest.Statement, error) {
 	var st *attest.Statement
 	var err error
 	if o.Key != nil {
-		st, err = proof.Open(*o.Key, o.Checkpoint)
+		st, err = o.Key.Open(o.Checkpoint)
 	} else {
 		st, err = attest.Unverified(o.Checkpoint)
 	}

@@ -13,7 +13,6 @@ import (
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/merkle"
-	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -182,7 +181,7 @@ func (s *signed) add(d Difference) {
 func open(keys []attest.Key, note []byte) (*attest.Statement, error) {
 	var why error
 	for _, key := range keys {
-		st, err := proof.Open(key, note)
+		st, err := key.Open(note)
 		if err == nil {
 			return st, nil
 		}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -54,22 +53,8 @@ func (f *File) Verify(key attest.Key, witnesses ...attest.WitnessKey) (*Verified
 	return v, nil
 }
 
-// Open returns the statement of a signed checkpoint, as key.Open does, and says so if another key of the same name has signed it: the id in that
-// line of signature is of the origin, and stands in no file of a key.
-func Open(key attest.Key, signed []byte) (*attest.Statement, error) {
-	st, err := key.Open(signed)
-	if !errors.Is(err, attest.ErrOtherKey) {
-		return st, err
-	}
-	of, parseErr := attest.Unverified(signed)
-	if parseErr != nil || of.Name != key.Name() || !strings.Contains(string(signed), "\n— "+of.Origin()+" ") {
-		return nil, err
-	}
-	return nil, fmt.Errorf("checkpoint of %s: %w: another key of the same name, %s, has signed it", of.Origin(), attest.ErrOtherKey, of.Name)
-}
-
 func (f *File) verify(key attest.Key, witnesses []attest.WitnessKey) (*Verified, error) {
-	st, err := Open(key, []byte(f.Checkpoint))
+	st, err := key.Open([]byte(f.Checkpoint))
 	if err != nil {
 		return nil, fmt.Errorf("the checkpoint: %w", err)
 	}
