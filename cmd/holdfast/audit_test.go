@@ -2,37 +2,19 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"testing"
 
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
-	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
 // State whose stream is gone is evidence: nobody is told to make the stream anew.
 func TestAuditWithoutTheStream(t *testing.T) {
-	server, err := embedded.New(embedded.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := server.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = server.Stop(context.Background()) })
-	nc, err := jetstream.Connect(t.Context(), jetstream.Options{InProcess: server})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	client, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	js, err := natsjs.New(nc)
+	server, client := startNATS(t)
+	js, err := natsjs.New(client.Conn())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,8 +18,9 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// TestWorkers shows workers that share the partitions without folding anything, and what is said when there are none.
-func TestWorkers(t *testing.T) {
+// startNATS returns a server, which ends with the test, and a client of it.
+func startNATS(t *testing.T) (*embedded.Server, *jetstream.Client) {
+	t.Helper()
 	server, err := embedded.New(embedded.Options{StoreDir: t.TempDir(), Listen: "127.0.0.1:0"})
 	if err != nil {
 		t.Fatal(err)
@@ -37,6 +38,12 @@ func TestWorkers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return server, client
+}
+
+// TestWorkers shows workers that share the partitions without folding anything, and what is said when there are none.
+func TestWorkers(t *testing.T) {
+	server, client := startNATS(t)
 	holdfast := func(args ...string) (code int, stdout, stderr string) {
 		t.Helper()
 		var out, errs bytes.Buffer
