@@ -38,7 +38,7 @@ func Staleness(ctx context.Context, o Options) (_ *StalenessResult, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.end()
+	defer func() { err = errors.Join(err, s.end(ctx)) }()
 	p, err := s.startPipeline(ctx)
 	if err != nil {
 		return nil, err

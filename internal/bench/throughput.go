@@ -30,7 +30,7 @@ type ThroughputResult struct {
 
 // Throughput measures how many events a second the pipeline takes, beside raw JetStream. If ctx reaches its deadline after
 // a round is over, the rounds that are make the result.
-func Throughput(ctx context.Context, o Options) (*ThroughputResult, error) {
+func Throughput(ctx context.Context, o Options) (_ *ThroughputResult, err error) {
 	if o.Rounds < 1 {
 		return nil, fmt.Errorf("bench: %d rounds; it is 1 at least", o.Rounds)
 	}
@@ -38,7 +38,7 @@ func Throughput(ctx context.Context, o Options) (*ThroughputResult, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer s.end()
+	defer func() { err = errors.Join(err, s.end(ctx)) }()
 	result := &ThroughputResult{Holders: o.Holders, Events: o.Events, Machine: thisMachine()}
 	var all traffic
 	for range o.Rounds {

@@ -20,7 +20,7 @@ import (
 	"github.com/city-chain/holdfast/test/prometheus"
 )
 
-// TestPrometheus has a real Prometheus scrape the three services, with the rules of deploy/, and asks it: whether what it says of the
+// TestPrometheus has a real Prometheus scrape the three services and a witness, with the rules of deploy/, and asks it: whether what it says of the
 // state is what the exporter says, whether every rule and every panel has something to show, whether no alert fires as long as
 // all is well, and the right ones do when the aggregator is killed. Scrapes come every second, and minutes that an alert waits
 // are seconds.
@@ -34,11 +34,17 @@ func TestPrometheus(t *testing.T) {
 	}
 	server := natsServer(t)
 	random := rand.New(rand.NewPCG(*seed, 5))
-	at := map[string]string{"ingest": freeAddress(t, random), "aggregator": freeAddress(t, random), "exporter": freeAddress(t, random)}
-	run := func(name string) *process { return start(t, name, "--nats", server, "--listen", at[name]) }
-	aggregator, ingest, exporter := run("aggregator"), run("ingest"), run("exporter")
+	at := map[string]string{"ingest": freeAddress(t, random), "aggregator": freeAddress(t, random), "exporter": freeAddress(t, random), "witness": freeAddress(t, random)}
+	run := func(name string, args ...string) *process {
+		return start(t, name, append([]string{"--nats", server, "--listen", at[name]}, args...)...)
+	}
+	logKey, witnessKey := generateKey(t), generateKey(t, "--witness")
+	aggregator, ingest, exporter := run("aggregator", "--signing-key", logKey), run("ingest"), run("exporter")
 	ingest.await(t, "http://"+at["ingest"]+"/readyz", nil)
 	exporter.await(t, "http://"+at["exporter"]+"/readyz", nil)
+	witness := begin(t, []string{"witness"}, "holdfast", "witness", "--nats", server, "--listen", at["witness"],
+		"--key", witnessKey, "--log-key", logKey+".pub", "--store", t.TempDir())
+	witness.await(t, "http://"+at["witness"]+"/readyz", nil)
 	p := startPrometheus(t, path, freeAddress(t, random), at)
 	posting := postOften(t, "http://"+at["ingest"])
 
@@ -88,9 +94,20 @@ func TestPrometheus(t *testing.T) {
 		if firing := p.firing(t); slices.Contains(firing, "HoldfastNoIngest") || slices.Contains(firing, "HoldfastNoExporter") {
 			t.Errorf("these fire as well: %v", firing)
 		}
-		run("aggregator")
+		run("aggregator", "--signing-key", logKey)
 		p.awaitFiring(t, false, "HoldfastTargetDown", "HoldfastNoAggregator", "HoldfastPartitionStandingStill")
 	})
+}
+
+// generateKey makes a key of that kind, and returns the file of its secret.
+func generateKey(t *testing.T, kind ...string) (file string) {
+	t.Helper()
+	file = filepath.Join(t.TempDir(), "key")
+	command := exec.Command(program(t, "holdfast"), append([]string{"key", "generate", "ledger.example.org", "-o", file}, kind...)...)
+	if output, err := command.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", command.Args, err, output)
+	}
+	return file
 }
 
 // postOften posts events until the function returned is called: a hold that has ended and an open one of new holders each time, and
@@ -173,8 +190,10 @@ func expectHistory(t *testing.T, p *prom) {
 		// Of five requests a second at most, with two holds each.
 		`sum(rate(holdfast_events_accepted_total{stream="HOLDS", kind="hold"}[1m]))`: {0.5, 10.5},
 		`holdfast:holders:max`: {40, 40},
-		`sum(up)`:              {3, 3},
-		`sum(holdfast_ready)`:  {3, 3},
+		`sum(up)`:              {4, 4},
+		`sum(holdfast_ready)`:  {4, 4},
+		// What the aggregator has signed, a witness has cosigned.
+		`sum(holdfast_witness_cosigned_total{stream="HOLDS"})`: {1, 1e6},
 	} {
 		p.await(t, query, func(s []sample) bool { return len(s) == 1 && s[0].value >= between[0] && s[0].value <= between[1] })
 	}
@@ -209,7 +228,8 @@ func startPrometheus(t *testing.T, path, address string, targets map[string]stri
 		}
 	}
 	copied("prometheus.yml", strings.NewReplacer("_interval: 15s", "_interval: 1s",
-		"127.0.0.1:8080", targets["ingest"], "127.0.0.1:9101", targets["aggregator"], "127.0.0.1:9100", targets["exporter"]).Replace)
+		"127.0.0.1:8080", targets["ingest"], "127.0.0.1:9101", targets["aggregator"], "127.0.0.1:9100", targets["exporter"], "127.0.0.1:9102", targets["witness"],
+		"# - job_name: witness", "- job_name: witness", "#   static_configs", "  static_configs").Replace)
 	for _, name := range []string{"recording.yml", "alerts.yml"} {
 		copied(filepath.Join("rules", name), func(text string) string {
 			return strings.ReplaceAll(minutes.ReplaceAllString(text, "for: ${1}s"), "< 120", "< 5")
