@@ -22,15 +22,16 @@ const (
 	// minInterval is the shortest time between two batches of a partition, and how long a partition must be without messages
 	// to be stored at once.
 	minInterval = 25 * time.Millisecond
-	// shareOfStaleness is what part of the limit of staleness what is folded waits at least while more keeps arriving: a batch
-	// costs much the same whether a slot changed once or a thousand times.
-	shareOfStaleness = 2
 	// shareOfTime is how many times as long as a batch took to store, from when it was due and so with the wait for its
 	// turn, the next one waits: storing then takes a bounded share of the time, and batches grow with the load.
 	shareOfTime = 4
 	// maxRefused is how many rejections may wait to be stored; reading waits for them.
 	maxRefused = 1000
 )
+
+// shortest returns how long what is folded waits at least while more keeps arriving: a batch costs much the same whether a slot
+// changed once or a thousand times, and a quarter of the limit is enough to store it in.
+func (l *limits) shortest() time.Duration { return l.staleness * 3 / 4 }
 
 // A machine decides what a worker does between the loading of its partition and the end, be that a hand-over or an error
 // after which the partition is loaded again. It does no I/O, starts nothing, and reads no clock: whoever drives it tells it
@@ -131,7 +132,7 @@ type step struct {
 func newMachine[E, C any](p *state.Partition[E, C], revision uint64, l limits, attempts func() string, pause func() *backoff, pm *partitionMetrics, s *signing, now time.Time) *machine[E, C] {
 	m := &machine[E, C]{
 		limits: l, partition: p, revision: revision, attempts: attempts, pause: pause, metrics: pm, signing: s,
-		interval: l.staleness / shareOfStaleness, askAt: now.Add(l.idle), through: p.Sequence,
+		interval: l.shortest(), askAt: now.Add(l.idle), through: p.Sequence,
 	}
 	m.checkSigned()
 	return m
@@ -411,7 +412,7 @@ func (m *machine[E, C]) stored(now time.Time, revision uint64) {
 	m.revision, m.through, m.batch, m.behind = revision, m.batch.flush.Sequence, nil, nil
 	m.proofs++
 	m.rested = now.Add(took)
-	m.interval = min(max(m.staleness/shareOfStaleness, shareOfTime*took), m.staleness)
+	m.interval = min(max(m.shortest(), shareOfTime*took), m.staleness)
 	m.askAt = now.Add(m.idle)
 	m.metrics.flushes.Inc()
 	m.metrics.flushSeconds.Observe(took.Seconds())

@@ -244,7 +244,7 @@ func (a *alone) keepsComing() (*commit, time.Duration) {
 // with them and shrinks again.
 func TestMachineInterval(t *testing.T) {
 	a := newAlone(t, usual)
-	shortest := a.staleness / shareOfStaleness
+	shortest := a.shortest()
 	for i, batch := range []struct{ took, next time.Duration }{
 		{time.Millisecond, shortest},
 		{a.staleness / 5, shareOfTime * a.staleness / 5}, // batches take longer: there are fewer
