@@ -19,7 +19,7 @@ test: ## run all tests
 	go test ./...
 
 .PHONY: race
-race: ## run all tests, all but the longest under the race detector
+race: ## run all tests, those of the code that runs in services under the race detector
 	.ci/run tests
 
 .PHONY: lint

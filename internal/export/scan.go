@@ -109,8 +109,12 @@ func (f *finding) add(q *question, t *score.Table, scores []score.Sum) {
 		p.find()
 		f.before.takeEqual(t, q.at, scores, p.own-1, &p.at.Score)
 		f.behind.takeEqual(t, q.at, scores, p.index, &p.at.Score)
-		t.Sift(q.at, scores[:p.index], &score.Band{From: p.at.Score, To: p.at.Score}, &f.sifted)
-		f.ahead += f.sifted.AtTo
+		if f.sifted.AtTo == uint64(len(scores)) { // all are equal
+			f.ahead += uint64(p.index)
+		} else {
+			t.Sift(q.at, scores[:p.index], &score.Band{From: p.at.Score, To: p.at.Score}, &f.sifted)
+			f.ahead += f.sifted.AtTo
+		}
 	}
 	if p.found {
 		f.seen += len(scores)
