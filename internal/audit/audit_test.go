@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -296,6 +297,41 @@ func TestAuditFindsWhatTheStreamHasLost(t *testing.T) {
 		}
 		w.differs("", "", "it was deleted and made again")
 	})
+}
+
+// Messages that have waited for long to be folded are noted.
+func TestAuditNotesWhatIsNotFolded(t *testing.T) {
+	w := newWorld(t)
+	w.history(2)
+	for range 3 {
+		w.holds(events.Origin{}, hold(alice, 1000, 1100, "7"))
+	}
+	if r := w.audited(); r.Verdict != Same || len(r.Notes) > 0 {
+		t.Errorf("messages of just now: %+v", r)
+	}
+	r, err := Audit(t.Context(), AuditOptions{Source: agedSource{Streams(w.client)}, Stored: Buckets(w.client)})
+	w.must(err)
+	if want := fmt.Sprintf("(partition %d)", events.PlaceOf(alice).Partition); r.Verdict != Same || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "3 messages of HOLDS behind what is stored and not folded into it, the first since ") || !strings.Contains(r.Notes[0], want) {
+		t.Errorf("%+v", r)
+	}
+}
+
+// agedSource has messages behind the second that were published an hour ago.
+type agedSource struct{ Source }
+
+func (s agedSource) Read(ctx context.Context, log jetstream.Log, from, through uint64) (Reader, error) {
+	r, err := s.Source.Read(ctx, log, from, through)
+	return agedReader{r}, err
+}
+
+type agedReader struct{ Reader }
+
+func (r agedReader) Next(ctx context.Context) (jetstream.Message, error) {
+	m, err := r.Reader.Next(ctx)
+	if m.Sequence > 2 {
+		m.Time = m.Time.Add(-time.Hour)
+	}
+	return m, err
 }
 
 // editedSource has one message's data otherwise.

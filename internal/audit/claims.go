@@ -34,6 +34,16 @@ func (j *judge[E, C]) compareClaim(c *claim) claimed {
 	return came
 }
 
+// newestClaim returns the claim of the highest sequence up to one; nil if there is none. It is called before any is compared.
+func (j *judge[E, C]) newestClaim(through uint64) (newest *claim) {
+	for _, c := range j.claims {
+		if c.sequence <= through {
+			newest = c
+		}
+	}
+	return newest
+}
+
 // reachClaims compares the claims up to a sequence through which all is folded.
 func (j *judge[E, C]) reachClaims(sequence uint64) {
 	for len(j.claims) > 0 && j.claims[0].sequence <= sequence {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -28,6 +29,9 @@ type judge[E, C any] struct {
 
 	claims  []*claim // signed checkpoints to be compared, in the order of their sequences
 	claimed []claimed
+
+	unfolded   uint64    // messages behind the checkpoint
+	waitsSince time.Time // when the first of these was published
 
 	found   []Difference
 	differs []suspect // holders or nodes that are different, still to be explained
@@ -108,6 +112,9 @@ func (j *judge[E, C]) take(m state.Message, meter *meter) {
 	into := j.must
 	if m.Sequence > j.due {
 		into = j.may
+		if j.unfolded++; j.unfolded == 1 {
+			j.waitsSince = m.Time
+		}
 	}
 	for _, r := range j.refused {
 		into[r.Subject()] = rejectionOf(&r)

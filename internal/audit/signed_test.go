@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -218,6 +219,69 @@ func TestRewrittenHistory(t *testing.T) {
 	// The first message, before which nothing was signed.
 	w.rewrite(1)
 	w.says(w.signedAudit(first), Different, "a message up to sequence 3, one of the first 3 of the partition, was changed, added or taken away. Nothing that was signed before says where")
+}
+
+// An older state that is put in the place of a newer agrees with the stream; that more was signed tells it from a pipeline that is behind.
+func TestOlderStateInTheNewersPlace(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	at := events.PlaceOf(alice)
+	keys := []string{jetstream.SlotKey(at.Partition, at.Slot), jetstream.CheckpointKey(at.Partition)}
+	bucket := w.client.Bucket(jetstream.Holds.Bucket)
+	w.history(2)
+	w.sign(w.statement(alice))
+	older := map[string][]byte{}
+	for _, key := range keys {
+		e, err := bucket.Get(t.Context(), key)
+		w.must(err)
+		older[key] = e.Value
+	}
+	w.history(3)
+	kept := w.sign(w.statement(alice))
+	w.says(w.signedAudit(), Same)
+
+	for _, key := range keys {
+		w.put(jetstream.Holds.Bucket, key, older[key])
+	}
+	r := w.signedAudit(kept)
+	w.says(r, Different, "what is stored is folded through sequence 2, and checkpoint 2 (kept as kept.checkpoint) was signed of what was stored through 5: an older state was put in its place")
+	if len(r.Differences) != 1 || r.Differences[0].Key != keys[1] {
+		t.Errorf("%+v", r.Differences)
+	}
+	w.says(w.audited(), Same)
+
+	w.history(0) // an aggregator comes, and folds the rest
+	w.says(w.signedAudit(kept), Same)
+
+	for _, key := range keys {
+		w.put(jetstream.Holds.Bucket, key, nil)
+	}
+	w.says(w.signedAudit(), Different, "there is no checkpoint, and checkpoint 2 was signed of what was stored through sequence 5: it was deleted")
+}
+
+// What was signed after the cut was made is not more than is stored: the pipeline has gone on.
+func TestSignedWhileTheCutWasMade(t *testing.T) {
+	w := newWorld(t)
+	w.newSigner()
+	w.history(2)
+	stored := &goingOn{Stored: Buckets(w.client), before: func() { w.history(3); w.sign(w.statement(alice)) }}
+	r, err := Audit(t.Context(), AuditOptions{Source: w.source(), Stored: stored, Keys: []attest.Key{w.key}})
+	w.must(err)
+	w.says(r, Same)
+	if r.Compared.Checkpoints != 1 {
+		t.Errorf("%+v", r.Compared)
+	}
+}
+
+// goingOn has something happen before the checkpoints are read.
+type goingOn struct {
+	Stored
+	before func()
+}
+
+func (g *goingOn) Checkpoints(ctx context.Context, n int, each func(jetstream.Message) error) (uint64, error) {
+	g.before()
+	return g.Stored.Checkpoints(ctx, n, each)
 }
 
 // Whatever was signed that is not so is found, or it is said what could not be told.

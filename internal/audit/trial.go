@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -70,6 +72,9 @@ func Audit(ctx context.Context, o AuditOptions) (*Report, error) {
 	holds.take(signed)
 	proofs.take(signed)
 	if err := errors.Join(holds.bound(ctx), proofs.bound(ctx)); err != nil {
+		return nil, err
+	}
+	if err := errors.Join(holds.overtaken(ctx, o.Stored), proofs.overtaken(ctx, o.Stored)); err != nil {
 		return nil, err
 	}
 	if err := together(ctx, holds.run, proofs.run); err != nil {
@@ -171,6 +176,32 @@ func (t *trial[E, C]) bound(ctx context.Context) (err error) {
 	return t.span.check()
 }
 
+// overtaken looks for partitions of which more was signed than is stored. A worker signs what it has stored, so the checkpoint that is there now
+// is of no lower sequence: else an older one was put there, which agrees with the stream as well as the newest would.
+func (t *trial[E, C]) overtaken(ctx context.Context, stored Stored) error {
+	bucket := stored.Bucket(t.log.Bucket)
+	for i, j := range t.judges {
+		signed := j.newestClaim(t.span.through)
+		if signed == nil || j.cut.checkpoint != nil && j.cut.checkpoint.Sequence >= signed.sequence {
+			continue
+		}
+		key := jetstream.CheckpointKey(i)
+		entry, err := bucket.Get(ctx, key) // it may have come after the cut
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			j.add(Difference{Key: key, Explanation: fmt.Sprintf("there is no checkpoint, and %s was signed of what was stored through sequence %d: it was deleted", signed, signed.sequence)})
+			continue
+		case err != nil:
+			return err
+		}
+		now, damage := state.DecodeCheckpoint(key, entry.Value)
+		if damage == nil && now.Sequence < signed.sequence {
+			j.add(Difference{Key: key, Explanation: fmt.Sprintf("what is stored is folded through sequence %d, and %s was signed of what was stored through %d: an older state was put in its place", now.Sequence, signed, signed.sequence)})
+		}
+	}
+	return nil
+}
+
 // run replays the log, compares, and explains what differs.
 func (t *trial[E, C]) run(ctx context.Context) error {
 	w := walk{
@@ -252,7 +283,29 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 		}
 		r.Cuts = append(r.Cuts, c)
 	}
+	r.Notes = t.unfolded(r.Notes)
 	return found
+}
+
+// soon is within what time a message that is not folded yet is nothing to be noted.
+const soon = 10 * time.Second
+
+// unfolded notes what the stream has behind what is stored, if it has waited for long.
+func (t *trial[E, C]) unfolded(notes []string) []string {
+	var partitions []string
+	messages, since := uint64(0), time.Now().Add(-soon)
+	for i, j := range t.judges {
+		if j.unfolded > 0 && j.waitsSince.Before(since) {
+			partitions = append(partitions, strconv.Itoa(i))
+			messages += j.unfolded
+			since = j.waitsSince
+		}
+	}
+	if len(partitions) == 0 {
+		return notes
+	}
+	return append(notes, fmt.Sprintf("%s of %s behind what is stored and not folded into it, the first since %s (partition %s): no aggregator has come so far, or an older state was put in the place of a newer",
+		messagesText(messages), t.log.Stream, stamp(since), strings.Join(partitions, ", ")))
 }
 
 func messagesText(n uint64) string {
