@@ -24,7 +24,7 @@ type roll struct {
 	newest   uint64    // no holder has changed, and none was removed, later than at this revision
 }
 
-// removal is a holder that was in the slot, had expired, and is there no more.
+// removal is a holder that was in the slot, had expired, and is there no more, or is there again and has not held anything since.
 type removal struct {
 	id       string
 	revision uint64
@@ -59,12 +59,12 @@ func newRoll(t *score.Table, revision uint64, stored time.Time, before *roll) *r
 		for i < t.Len() && t.ID(i) < id {
 			i++
 		}
+		there := i < t.Len() && t.ID(i) == id
 		switch {
-		case (i == t.Len() || t.ID(i) != id) && !before.Counts(j, 0): // it has never held anything
-		case i == t.Len() || t.ID(i) != id:
-			gone = append(gone, removal{strings.Clone(id), revision, stored})
-		case t.Encoding(i) == before.Encoding(j):
+		case there && t.Encoding(i) == before.Encoding(j):
 			r.changed[i] = before.changed[j]
+		case before.Counts(j, 0) && !(there && t.Counts(i, 0)): // who has never held anything is nobody's to miss
+			gone = append(gone, removal{strings.Clone(id), revision, stored})
 		}
 	}
 	r.complete = before.complete

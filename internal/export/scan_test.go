@@ -304,6 +304,43 @@ func TestReplacedSlotsAreGarbage(t *testing.T) {
 	runtime.KeepAlive(r)
 }
 
+// Who expired, came back without having held anything, and was removed once more is told to be gone, also to those who last knew them as a holder.
+func TestRemovedTwice(t *testing.T) {
+	p := state.DefaultPolicy()
+	p.Score.TTL = minute
+	hs := score.NewHolders(&p.Score)
+	var late []score.Late
+	var r *roll
+	store := func(clock events.Time, revision uint64, list ...events.HoldEvent) {
+		hs.Advance(clock, &late)
+		for i := range list {
+			if _, err := hs.Apply(&list[i], events.Position{Clock: clock}, &late); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reader := wire.NewReader(string(hs.Append(nil)))
+		r = newRoll(score.DecodeTable(&p.Score, &reader), revision, time.Unix(0, 0), r)
+	}
+	store(minute, 1, events.HoldEvent{Kind: events.KindHold, Token: "t", Holder: "a", End: 1, Weight: events.Weight{Lo: 1}})
+	store(3*minute, 2, events.HoldEvent{Kind: events.KindRelease, Token: "t", Holder: "a", HoldID: "early", End: 3 * minute})
+	if r.Len() != 1 || r.Counts(0, 0) {
+		t.Fatal("the release of a hold that is still to come is not kept")
+	}
+	clock := 3 * minute
+	for revision := uint64(3); r.Len() > 0; revision++ {
+		clock += 100 * minute
+		store(clock, revision)
+	}
+	told := map[string]*score.Reading{}
+	r.yieldChanged(1, minute, clock, func(id string, reading *score.Reading) bool {
+		told[id] = reading
+		return true
+	})
+	if reading, ok := told["a"]; len(told) != 1 || !ok || reading != nil {
+		t.Errorf("told of %v, want that a has no score; removed are %v", told, r.removed)
+	}
+}
+
 // Who was removed long ago is forgotten, and who would have to be told of it is sent to begin anew.
 func TestRemovalsAreForgotten(t *testing.T) {
 	p := state.DefaultPolicy()
