@@ -17,6 +17,7 @@ import (
 	"github.com/city-chain/holdfast/internal/archive"
 	"github.com/city-chain/holdfast/internal/audit"
 	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -133,7 +134,7 @@ func (r *replaying) run(ctx context.Context, s *session) error {
 	case r.JSON:
 		return printJSON(s.stdout, shown.answer(result, o.WhatIf))
 	case r.CSV:
-		return shown.csv(s)
+		return shown.csv(s, result)
 	}
 	if err := s.screen.print(shown.lines(result)); err != nil {
 		return err
@@ -277,21 +278,37 @@ func some[T any](list []T) []T {
 	return list
 }
 
-func (h *shownReplay) csv(s *session) error {
+func (h *shownReplay) csv(s *session, result *audit.Result) error {
 	w := csv.NewWriter(s.stdout)
 	if h.changes != nil {
-		_ = w.Write([]string{"holder_id", "rank", "what_if_rank", "rank_change", "score_exact", "what_if_score_exact", "difference_exact"})
+		columns := []string{"holder_id", "rank", "what_if_rank", "rank_change", "score_exact", "what_if_score_exact", "difference_exact"}
+		if result.Windowed() {
+			columns = append(columns, "window_score_exact", "what_if_window_score_exact")
+		}
+		_ = w.Write(columns)
 		for _, c := range h.changes {
-			_ = w.Write([]string{c.HolderID, orEmpty(c.Rank), orEmpty(c.OtherRank), orEmpty(c.RankChange), c.ScoreExact, c.OtherScoreExact, c.DifferenceExact})
+			row := []string{c.HolderID, orEmpty(c.Rank), orEmpty(c.OtherRank), orEmpty(c.RankChange), c.ScoreExact, c.OtherScoreExact, c.DifferenceExact}
+			if result.Windowed() {
+				row = append(row, textOr(c.WindowScoreExact, ""), textOr(c.OtherWindowScoreExact, ""))
+			}
+			_ = w.Write(row)
 		}
 	} else {
-		_ = w.Write([]string{"rank", "holder_id", "score_exact", "rate_exact", "rate_until", "holds", "open_holds"})
+		columns := []string{"rank", "holder_id", "score_exact", "rate_exact", "rate_until", "holds", "open_holds"}
+		if result.Windowed() {
+			columns = append(columns, "window_score_exact")
+		}
+		_ = w.Write(columns)
 		for _, h := range h.recorded {
 			until := ""
 			if t := events.Time(h.RateUntil); t != events.Open {
 				until = t.Seconds()
 			}
-			_ = w.Write([]string{number(h.Rank), h.HolderID, h.ScoreExact, h.RateExact, until, number(h.Holds), number(h.OpenHolds)})
+			row := []string{number(h.Rank), h.HolderID, h.ScoreExact, h.RateExact, until, number(h.Holds), number(h.OpenHolds)}
+			if result.Windowed() {
+				row = append(row, windowOf(&h, ""))
+			}
+			_ = w.Write(row)
 		}
 	}
 	w.Flush()
@@ -304,6 +321,22 @@ func orEmpty[N ~uint64 | ~int64](n *N) string {
 		return ""
 	}
 	return number(*n)
+}
+
+// textOr is a text, or another one if there is none.
+func textOr(s *string, none string) string {
+	if s == nil {
+		return none
+	}
+	return *s
+}
+
+// windowOf is a holder's score within the window, or another text if there is none.
+func windowOf(h *audit.Standing, none string) string {
+	if len(h.Windows) == 0 {
+		return none
+	}
+	return h.Windows[0].ScoreExact
 }
 
 // lines is a replay for people: totals, then the ranking, or both rankings beside each other.
@@ -341,12 +374,21 @@ func (h *shownReplay) lines(result *audit.Result) []line {
 	row("duplicates skipped", func(a *audit.Answer) string { return number(a.Duplicates) })
 	lines := append(totals.lines(""), line{})
 	if h.changes != nil {
-		return append(lines, changesLines(h.changes)...)
+		return append(lines, changesLines(h.changes, result)...)
 	}
 	t := table{align: "rddrl", head: true}
-	t.add("rank", "score (weight·s)", "rate (1/s)", "open", "holder")
+	head := []string{"rank", "score (weight·s)", "rate (1/s)", "open", "holder"}
+	if result.Windowed() {
+		t.align = "rdddrl"
+		head = slices.Insert(head, 2, windowName(result.Policy))
+	}
+	t.add(head...)
 	for _, r := range h.recorded {
-		t.add(number(r.Rank), r.ScoreExact, r.RateExact, number(r.OpenHolds), shown(r.HolderID))
+		row := []string{number(r.Rank), r.ScoreExact, r.RateExact, number(r.OpenHolds), shown(r.HolderID)}
+		if result.Windowed() {
+			row = slices.Insert(row, 2, windowOf(&r, "-"))
+		}
+		t.add(row...)
 	}
 	return append(lines, t.lines("  ")...)
 }
@@ -358,16 +400,33 @@ func refusedOf(a *audit.Answer) (n uint64) {
 	return n
 }
 
+// windowName names the window of a policy.
+func windowName(p *state.Policy) string {
+	if p.Score.Window == 0 {
+		return "no window"
+	}
+	return "last " + p.Map()["window"]
+}
+
 // changesLines is both rankings as a table.
-func changesLines(changes []audit.Change) []line {
+func changesLines(changes []audit.Change, result *audit.Result) []line {
 	t := table{align: "rrrdddl", head: true}
-	t.add("rank", "what if", "won", "score (weight·s)", "what if", "difference", "holder")
+	head := []string{"rank", "what if", "won", "score (weight·s)", "what if", "difference", "holder"}
+	if result.Windowed() {
+		t.align = "rrrdddddl"
+		head = slices.Insert(head, 6, windowName(result.Policy), "what if "+windowName(result.Other))
+	}
+	t.add(head...)
 	for _, c := range changes {
 		won := orEmpty(c.RankChange)
 		if c.RankChange != nil && *c.RankChange > 0 {
 			won = "+" + won
 		}
-		t.add(orEmpty(c.Rank), orEmpty(c.OtherRank), won, c.ScoreExact, c.OtherScoreExact, c.DifferenceExact, shown(c.HolderID))
+		row := []string{orEmpty(c.Rank), orEmpty(c.OtherRank), won, c.ScoreExact, c.OtherScoreExact, c.DifferenceExact, shown(c.HolderID)}
+		if result.Windowed() {
+			row = slices.Insert(row, 6, textOr(c.WindowScoreExact, "-"), textOr(c.OtherWindowScoreExact, "-"))
+		}
+		t.add(row...)
 	}
 	return t.lines("  ")
 }

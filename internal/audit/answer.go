@@ -45,8 +45,23 @@ type Answer struct {
 	PoH        Proofs            `json:"poh"`
 	Logs       []Folded          `json:"logs"`
 
-	ranking []score.Ranked // all of it
-	digits  int            // more fraction digits that scores and rates have than without factors
+	ranking []ranked      // all of it
+	policy  *score.Policy // under which it was folded
+	digits  int           // more fraction digits that scores and rates have than without factors
+}
+
+// ranked is a holder in the ranking.
+type ranked struct {
+	score.Ranked
+	window *Windowed // nil: there is none, or it is not known for the instant
+}
+
+// Windowed is a score within the policy's window. Scores of windows begin with a step of the window, so it covers up to a step less.
+type Windowed struct {
+	Seconds    json.Number `json:"seconds"` // the window's length
+	Score      float64     `json:"score"`
+	ScoreExact string      `json:"score_exact"`
+	KnownSince Instant     `json:"known_since"`
 }
 
 // Proofs is what the nodes did.
@@ -86,6 +101,8 @@ type Standing struct {
 	RateUntil  Instant `json:"rate_until"`
 	Holds      uint64  `json:"holds"`
 	OpenHolds  int     `json:"open_holds"`
+	// Windows is the score within the window of the policy, if it has one and the folded state knows it for the instant.
+	Windows []Windowed `json:"windows,omitempty"`
 }
 
 // Ranking returns the first n of the ranking, all of it for n < 1.
@@ -102,7 +119,7 @@ func (a *Answer) Ranking(n int) []Standing {
 
 // Holder returns the holder of that id; ok is false if none has it that counts at the instant.
 func (a *Answer) Holder(id string) (s Standing, ok bool) {
-	i := slices.IndexFunc(a.ranking, func(r score.Ranked) bool { return r.ID == id })
+	i := slices.IndexFunc(a.ranking, func(r ranked) bool { return r.ID == id })
 	if i < 0 {
 		return Standing{}, false
 	}
@@ -114,6 +131,9 @@ func (a *Answer) standing(i int) Standing {
 	s := Standing{Rank: uint64(i + 1), HolderID: r.ID, RateUntil: Instant(r.RateUntil), Holds: r.Holds, OpenHolds: r.OpenHolds}
 	s.Score, s.ScoreExact = a.score(r.Score)
 	s.Rate, s.RateExact = a.rate(r.Reading.Rate)
+	if r.window != nil {
+		s.Windows = []Windowed{*r.window}
+	}
 	return s
 }
 
@@ -166,7 +186,7 @@ func answer(holds *holdsFold, proofs *proofsFold, at, present events.Time, f *fa
 			since = max(since, s.Content.Since())
 		}
 	}
-	a := &Answer{Accepted: map[string]uint64{}, Refused: map[string]uint64{}, PoH: proofsAnswer(proofs)}
+	a := &Answer{Accepted: map[string]uint64{}, Refused: map[string]uint64{}, PoH: proofsAnswer(proofs), policy: &holds.policy.Score}
 	if f != nil {
 		a.digits = f.digits
 	}
@@ -197,8 +217,8 @@ func answer(holds *holdsFold, proofs *proofsFold, at, present events.Time, f *fa
 func (a *Answer) rank(holds *holdsFold, live bool) {
 	var total score.Sum
 	var rate score.Rate
-	add := func(id string, r score.Reading) {
-		a.ranking = append(a.ranking, score.Ranked{ID: id, Reading: r})
+	add := func(r score.Ranked, h *score.Holder) {
+		a.ranking = append(a.ranking, ranked{r, a.window(h)})
 		total, rate = total.Add(r.Score), rate.AddRate(r.Rate)
 		a.Holds += r.Holds
 		a.OpenHolds += uint64(r.OpenHolds)
@@ -206,22 +226,33 @@ func (a *Answer) rank(holds *holdsFold, live bool) {
 	for _, p := range holds.parts {
 		for _, s := range p.Slots() {
 			if !live {
-				for id, r := range s.Content.Clipped() {
-					add(id, r)
+				for r, h := range s.Content.Clipped() {
+					add(r, h)
 				}
 				continue
 			}
 			for id, h := range s.Content.All() {
-				if r, ok := h.At(&holds.policy.Score, events.Time(a.At)); ok {
-					add(id, r)
+				if r, ok := h.At(a.policy, events.Time(a.At)); ok {
+					add(score.Ranked{ID: id, Reading: r}, h)
 				}
 			}
 		}
 	}
-	slices.SortFunc(a.ranking, func(x, y score.Ranked) int { return x.Compare(&y) })
+	slices.SortFunc(a.ranking, func(x, y ranked) int { return x.Compare(&y.Ranked) })
 	a.Of = uint64(len(a.ranking))
 	a.Score, a.ScoreExact = a.score(total)
 	a.Rate, a.RateExact = a.rate(rate)
+}
+
+// window returns the score of a holder within the policy's window.
+func (a *Answer) window(h *score.Holder) *Windowed {
+	since := h.WindowSince(a.policy)
+	if a.policy.Window == 0 || events.Time(a.At) < since {
+		return nil
+	}
+	w := &Windowed{Seconds: json.Number(a.policy.Window.Seconds()), KnownSince: Instant(since)}
+	w.Score, w.ScoreExact = a.score(h.WindowAt(a.policy, events.Time(a.At)))
+	return w
 }
 
 func foldedAnswer[E, C any](a *Answer, f *folded[E, C]) Folded {

@@ -16,6 +16,9 @@ type Change struct {
 	ScoreExact      string  `json:"score_exact"`  // 0 if it does not count
 	OtherScoreExact string  `json:"what_if_score_exact"`
 	DifferenceExact string  `json:"difference_exact"` // the other score less the recorded one; "-" before it if it is negative
+	// The scores within the windows of the policies, exactly; null: there is none, or it is not known for the instant.
+	WindowScoreExact      *string `json:"window_score_exact"`
+	OtherWindowScoreExact *string `json:"what_if_window_score_exact"`
 }
 
 // Changes returns what another policy makes of each holder that is among the first n of either ranking, all for n < 1: in the order of
@@ -26,7 +29,7 @@ func (r *Result) Changes(n int) []Change {
 	}
 	type place struct {
 		rank uint64
-		*score.Ranked
+		*ranked
 	}
 	places := func(a *Answer) map[string]place {
 		m := make(map[string]place, len(a.ranking))
@@ -46,11 +49,13 @@ func (r *Result) Changes(n int) []Change {
 			_, c.ScoreExact = r.Recorded.score(p.Score)
 			n := integer(p.Score)
 			difference.Sub(difference, n.Mul(n, finer))
+			c.WindowScoreExact = p.windowExact()
 		}
 		if p, ok := other[id]; ok {
 			c.OtherRank = &p.rank
 			_, c.OtherScoreExact = r.WhatIf.score(p.Score)
 			difference.Add(difference, integer(p.Score))
+			c.OtherWindowScoreExact = p.windowExact()
 		}
 		if c.Rank != nil && c.OtherRank != nil {
 			won := int64(*c.Rank) - int64(*c.OtherRank)
@@ -74,4 +79,12 @@ func (r *Result) Changes(n int) []Change {
 		}
 	}
 	return list
+}
+
+// windowExact returns the score within the window; nil if there is none.
+func (r *ranked) windowExact() *string {
+	if r.window == nil {
+		return nil
+	}
+	return &r.window.ScoreExact
 }

@@ -57,6 +57,11 @@ type Result struct {
 	Took     time.Duration // the folding
 }
 
+// Windowed tells whether a policy that was folded under has a window.
+func (r *Result) Windowed() bool {
+	return r.Policy.Score.Window > 0 || r.Other != nil && r.Other.Score.Window > 0
+}
+
 // Replay folds what the options say. Its errors are those of the source; jetstream.ErrTrimmed if the source does not have the first
 // message any more; ErrGap if it has lost messages; jetstream.ErrStreamChanged if it was made anew while it was read.
 func Replay(ctx context.Context, o Options) (*Result, error) {

@@ -268,9 +268,9 @@ func TestWhatIf(t *testing.T) {
 	one, two, three := uint64(1), uint64(2), uint64(3)
 	won, none, lost := int64(1), int64(0), int64(-1)
 	want := []Change{
-		{"alice", &one, &two, &lost, "15", "1.875", "-13.125"},
-		{"bob", &two, &one, &won, "10.00000001", "30.000000031000000001", "20.000000021000000001"},
-		{"carol", &three, &three, &none, "10", "1.25", "-8.75"},
+		{"alice", &one, &two, &lost, "15", "1.875", "-13.125", nil, nil},
+		{"bob", &two, &one, &won, "10.00000001", "30.000000031000000001", "20.000000021000000001", nil, nil},
+		{"carol", &three, &three, &none, "10", "1.25", "-8.75", nil, nil},
 	}
 	if diff := cmp.Diff(want, r.Changes(0)); diff != "" {
 		t.Errorf("changes (-want +got):\n%s", diff)
@@ -297,6 +297,47 @@ func TestWhatIf(t *testing.T) {
 	add(3*3600, huge)
 	if _, err := Replay(t.Context(), Options{Source: m, At: &at, WhatIf: &WhatIf{Weights: map[string]string{"iron": "0.0000000001"}}}); err == nil || !strings.Contains(err.Error(), "message 5 of HOLDS") {
 		t.Errorf("a product that does not fit: %v", err)
+	}
+}
+
+// Scores within a window are those of the formula, under either policy, at any instant from which on the fold knows them.
+func TestReplayOfWindows(t *testing.T) {
+	const hour, bucket = 3600, 1_699_999_200 // a full hour, 800 s before the stream was made
+	m := newMemory()
+	m.policy.Score.Window, m.policy.Score.WindowStep = 2*hour*1000, hour*1000
+	for _, e := range []events.HoldEvent{hold("alice", bucket-5*hour, bucket+100, "1"), hold("bob", bucket+50, 0, "2")} {
+		m.add(jetstream.Holds, events.PlaceOf(e.Holder).Partition, 0, events.AppendHolds(nil, events.Origin{}, []events.HoldEvent{e}))
+	}
+	windows := func(a *Answer) map[string]string {
+		all := map[string]string{}
+		for _, s := range a.Ranking(0) {
+			for _, w := range s.Windows {
+				all[s.HolderID] += fmt.Sprintf("%s in %s s", w.ScoreExact, w.Seconds)
+			}
+		}
+		return all
+	}
+	at := *instant(bucket + 1400)
+	r := replayed(t, Options{Source: m, At: &at, WhatIf: &WhatIf{Settings: map[string]string{"window": "1h"}, Weights: map[string]string{"gold": "0.5"}}})
+	if diff := cmp.Diff(map[string]string{"alice": "3700 in 7200 s", "bob": "2700 in 7200 s"}, windows(r.Recorded)); diff != "" {
+		t.Errorf("recorded (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(map[string]string{"alice": "50 in 3600 s", "bob": "1350 in 3600 s"}, windows(r.WhatIf)); diff != "" {
+		t.Errorf("what if (-want +got):\n%s", diff)
+	}
+	for _, c := range r.Changes(0) {
+		if c.HolderID == "alice" && (*c.WindowScoreExact != "3700" || *c.OtherWindowScoreExact != "50") {
+			t.Errorf("%+v", c)
+		}
+	}
+
+	live := replayed(t, Options{Source: m})
+	if s, ok := live.Recorded.Holder("alice"); !ok || len(s.Windows) != 1 || s.Windows[0].ScoreExact != "0" { // long ago
+		t.Errorf("now: %+v", s)
+	}
+	at = *instant(bucket + 10)                                                                                                             // when the ring has gone on
+	if diff := cmp.Diff(map[string]string{"bob": "0 in 7200 s"}, windows(replayed(t, Options{Source: m, At: &at}).Recorded)); diff != "" { // bob has no ring
+		t.Errorf("before alice's is known (-want +got):\n%s", diff)
 	}
 }
 

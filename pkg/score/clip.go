@@ -26,15 +26,15 @@ func (hs *Holders) ClipAt(t events.Time) {
 	hs.clip = &clip{at: t, tails: map[*Holder]tail{}, gone: map[string]*Holder{}}
 }
 
-// Clipped returns every holder's reading at the instant of ClipAt, in no order: what all that was folded says of that instant,
+// Clipped returns every holder's id and reading at the instant of ClipAt, and the holder, in no order: what all that was folded says of that instant,
 // be it that it was said later. With a TTL, a holder counts in the first of its lives that had not expired by then: what came
 // after it had expired does not change what it was. For an instant that is not before what an unclipped fold knows, the
 // readings are those that it gives.
-func (hs *Holders) Clipped() iter.Seq2[string, Reading] {
+func (hs *Holders) Clipped() iter.Seq2[Ranked, *Holder] {
 	c := hs.clip
-	return func(yield func(string, Reading) bool) {
+	return func(yield func(Ranked, *Holder) bool) {
 		for id, h := range c.gone {
-			if r, ok := c.reading(hs.policy, h); ok && !yield(id, r) {
+			if r, ok := c.reading(hs.policy, h); ok && !yield(Ranked{id, r}, h) {
 				return
 			}
 		}
@@ -42,7 +42,7 @@ func (hs *Holders) Clipped() iter.Seq2[string, Reading] {
 			if c.gone[h.id] != nil {
 				continue
 			}
-			if r, ok := c.reading(hs.policy, h); ok && !yield(h.id, r) {
+			if r, ok := c.reading(hs.policy, h); ok && !yield(Ranked{h.id, r}, h) {
 				return
 			}
 		}

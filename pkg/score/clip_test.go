@@ -16,8 +16,8 @@ func clipped(p *score.Policy, steps []step, at events.Time) map[string]score.Rea
 	hs.ClipAt(at)
 	run(hs, steps, 0)
 	all := map[string]score.Reading{}
-	for id, r := range hs.Clipped() {
-		all[id] = r
+	for r := range hs.Clipped() {
+		all[r.ID] = r.Reading
 	}
 	return all
 }
