@@ -207,6 +207,29 @@ func TestOfServers(t *testing.T) {
 	}
 }
 
+// One worker is soon joined by others, and each kind is still made.
+func TestNobodyIsAloneForLong(t *testing.T) {
+	for seed := range uint64(20) {
+		o := Options{Seed: seed, Faults: 200, Servers: 3, Duration: time.Minute}
+		seen, alone, scaled := map[string]bool{}, 0, 0
+		for i, f := range o.plan(kinds) {
+			seen[f.name] = true
+			if f.name == scaling {
+				alone = 0
+				scaled++
+			} else if scaled > 0 && sizes[(scaled-1)%len(sizes)] == 1 {
+				alone++
+			}
+			if alone > mostAlone && i >= len(kinds) {
+				t.Fatalf("seed %d: fault %d is the %dth in a row with one worker", seed, i, alone)
+			}
+		}
+		if len(seen) != len(kinds) {
+			t.Errorf("seed %d: only %d of %d kinds are made", seed, len(seen), len(kinds))
+		}
+	}
+}
+
 // A result is good without disagreements, or, unfenced, with some; and it says so.
 func TestResult(t *testing.T) {
 	for _, test := range []struct {

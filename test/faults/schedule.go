@@ -33,13 +33,16 @@ const (
 // lease is how long a worker that has died keeps its partitions.
 const lease = 3 * s
 
+// scaling is the name of the faults that change how many workers there are.
+const scaling = "scale"
+
 // kinds are all kinds of faults.
 var kinds = []kind{
 	{name: "kill-worker", weight: 5, hold: span{50 * ms, 4 * s}, make: killWorker},
 	{name: "stop-worker", weight: 4, signals: true, hold: span{lease + 500*ms, 8 * s}, make: pauseWorker},
 	{name: "pause-worker", weight: 3, signals: true, hold: span{100 * ms, lease - 500*ms}, make: pauseWorker},
 	{name: "rolling-restart", weight: 2, make: rollingRestart},
-	{name: "scale", weight: 5, make: scale},
+	{name: scaling, weight: 5, make: scale},
 	{name: "restart-exporter", weight: 1, hold: span{0, 2 * s}, make: restartExporter},
 	{name: "kill-server", weight: 3, server: true, hold: span{50 * ms, 5 * s}, make: killServer},
 	{name: "full-disk", weight: 2, server: true, disk: true, hold: span{2 * s, 6 * s}, make: fullDisk},
@@ -112,6 +115,9 @@ func (o *Options) plan(able []kind) []fault {
 		all = append(all, fault{kind: drawn[random.IntN(len(drawn))]})
 	}
 	all = all[:o.Faults]
+	if i := slices.IndexFunc(able, func(k kind) bool { return k.name == scaling }); i >= 0 {
+		breakSolitude(all, len(able), able[i])
+	}
 	mean := o.Duration / time.Duration(max(1, o.Faults))
 	for i := range all {
 		f := &all[i]
@@ -124,6 +130,26 @@ func (o *Options) plan(able []kind) []fault {
 		stopAtEnd(all)
 	}
 	return all
+}
+
+// mostAlone is how many faults in a row there are at most while there is one worker, which nobody can overlap with.
+const mostAlone = 3
+
+// breakSolitude makes a fault a scaling where mostAlone have found one worker, from the n-th fault on.
+func breakSolitude(all []fault, n int, scale kind) {
+	scaled, alone := 0, 0
+	for i := range all {
+		if alone >= mostAlone && i >= n {
+			all[i].kind = scale
+		}
+		switch {
+		case all[i].name == scaling:
+			alone = 0
+			scaled++
+		case scaled > 0 && sizes[(scaled-1)%len(sizes)] == 1:
+			alone++
+		}
+	}
 }
 
 // stopAtEnd makes the last faults stop most of the workers at once, until the load is over and others have folded it. What one that wakes up
