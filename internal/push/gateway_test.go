@@ -3,14 +3,20 @@ package push_test
 import (
 	"context"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/pushgateway/handler"
+	"github.com/prometheus/pushgateway/storage"
 
 	"github.com/city-chain/holdfast/internal/push"
 )
@@ -61,6 +67,45 @@ func TestGatewayTakesFigures(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, g, cmp.AllowUnexported(gateway{})); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A real Pushgateway takes the figures, shows them by job and instance, and of a second push only what it says anew.
+func TestPushgateway(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	store := storage.NewDiskMetricStore("", time.Hour, prometheus.NewRegistry(), log)
+	defer func() {
+		if err := store.Shutdown(); err != nil {
+			t.Error(err)
+		}
+	}()
+	router := route.New()
+	router.Post("/metrics/job/:job/*labels", handler.Push(store, false, true, false, log))
+	server := httptest.NewServer(router)
+	defer server.Close()
+	to := push.Gateway{URL: server.URL, Instance: "nightly"}
+	again := []push.Fact{{Name: "job_events", Help: "Events.", Value: 13}}
+	for _, list := range [][]push.Fact{facts, again} {
+		if err := to.Push(t.Context(), "holdfast_import", list...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := map[string]float64{}
+	for _, family := range store.GetMetricFamilies() {
+		for _, m := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if diff := cmp.Diff(map[string]string{"job": "holdfast_import", "instance": "nightly"}, labels); diff != "" {
+				t.Errorf("labels of %s (-want +got):\n%s", family.GetName(), diff)
+			}
+			got[family.GetName()] = m.GetGauge().GetValue()
+		}
+	}
+	delete(got, "push_time_seconds")
+	if diff := cmp.Diff(map[string]float64{"job_events": 13, "job_duration_seconds": 1.5, "push_failure_time_seconds": 0}, got); diff != "" {
+		t.Errorf("it shows (-want +got):\n%s", diff)
 	}
 }
 
