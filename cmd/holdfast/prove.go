@@ -81,7 +81,7 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	case "":
 		path = events.EncodeID(p.Holder) + ".proof"
 	}
-	if err := replaceFile(path, b); err != nil {
+	if err := writeOutput(path, b); err != nil {
 		return err
 	}
 	messages := ""
@@ -144,22 +144,6 @@ func (p *proving) unsigned(ctx context.Context, client *jetstream.Client, partit
 	}
 	return fmt.Errorf("no checkpoint was signed yet of partition %d of %s, which %s is of: if the aggregators are given --signing-key, wait until they have signed, every --sign-every; without it they sign nothing",
 		partition, jetstream.Holds.Stream, shown(p.Holder))
-}
-
-// replaceFile writes a file beside where it is to be and puts it there when it is whole, in the place of one that was there.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // witnessKey returns a witness's public key that is given as it is, NAME+ID+KEY, or by the name of a file that has it.
