@@ -102,12 +102,12 @@ type public struct {
 }
 
 func parsePublic(text string, kind byte) (public, error) {
-	if strings.HasPrefix(text, secretPrefix) {
+	if strings.Contains(text, secretPrefix) {
 		return public{}, fmt.Errorf("public key: this is a secret key; its public key was written beside it")
 	}
 	name, key, err := decodeKey(text, kind, func(key []byte) ed25519.PublicKey { return key })
 	if err != nil {
-		return public{}, fmt.Errorf("public key %.300q: %w", text, err)
+		return public{}, fmt.Errorf("public key: %w", err)
 	}
 	return public{name, key}, nil
 }
