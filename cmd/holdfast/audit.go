@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -91,14 +92,11 @@ const maxCheckpointFile = 64 << 10
 
 // readCheckpointFile returns what a file has that someone has kept a signed checkpoint in.
 func readCheckpointFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
+	b, err := files.Read(name, maxCheckpointFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("%w: it is no signed checkpoint", err)
 	}
-	if info.Size() > maxCheckpointFile {
-		return nil, fmt.Errorf("%s has %d bytes: it is no signed checkpoint", name, info.Size())
-	}
-	return os.ReadFile(name)
+	return b, err
 }
 
 // Exit codes of an audit, beside 0 for "the same".

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/files"
 )
 
 // maxKeyFile bounds a file with a key in it, in bytes.
@@ -14,14 +15,10 @@ const maxKeyFile = 4 << 10
 
 // readKeyFile returns the key that a file has: one line.
 func readKeyFile(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
+	b, err := files.Read(path, maxKeyFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("%w: it is no file of a key", err)
 	}
-	if info.Size() > maxKeyFile {
-		return "", fmt.Errorf("%s has %d bytes: it is no file of a key", path, info.Size())
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -81,7 +81,7 @@ func (v *verifying) verify() (*proof.Verified, events.Time, error) {
 		}
 		witnesses = append(witnesses, w)
 	}
-	b, err := os.ReadFile(v.File)
+	b, err := files.Read(v.File, proof.MaxBytes)
 	if err != nil {
 		return nil, 0, err
 	}

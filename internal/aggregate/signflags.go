@@ -2,11 +2,11 @@ package aggregate
 
 import (
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/files"
 )
 
 // SignFlags are the flags of the signing of checkpoints, to be embedded in a command's flags.
@@ -23,12 +23,15 @@ func (f SignFlags) Validate() error {
 	return nil
 }
 
+// maxKeyFile bounds a file with a key in it, in bytes.
+const maxKeyFile = 4 << 10
+
 // Signer reads the key. It is nil if none is given.
 func (f SignFlags) Signer() (*attest.Signer, error) {
 	if f.SigningKey == "" {
 		return nil, nil
 	}
-	b, err := os.ReadFile(f.SigningKey)
+	b, err := files.Read(f.SigningKey, maxKeyFile)
 	if err != nil {
 		return nil, fmt.Errorf("--signing-key: %w", err)
 	}
