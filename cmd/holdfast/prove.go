@@ -33,6 +33,9 @@ func (p proving) Validate() error {
 	if p.Holder == "" {
 		return errors.New("the holder's id is empty")
 	}
+	if n := p.AtCheckpoint; n != nil && *n == 0 {
+		return errors.New("--at-checkpoint=0: numbers begin with 1")
+	}
 	return p.NATSFlags.Validate()
 }
 
