@@ -56,7 +56,8 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	if o.Source, err = sourceOf(client, p.Archive); err != nil {
 		return err
 	}
-	if o.Checkpoint, err = p.checkpoint(ctx, client); errors.Is(err, jetstream.ErrNoStream) {
+	var number uint64
+	if o.Checkpoint, number, err = p.checkpoint(ctx, s, client, o.Key); errors.Is(err, jetstream.ErrNoStream) {
 		return noStream(ctx, client, err)
 	}
 	if err != nil {
@@ -69,6 +70,12 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):
 		return noStream(ctx, client, err)
+	case number > 0 && (errors.Is(err, audit.ErrContradiction) || errors.Is(err, jetstream.ErrStreamChanged)):
+		err = fmt.Errorf("checkpoint %d: %w", number, err)
+		if o.Key == nil {
+			err = fmt.Errorf("%w. Or nobody has signed it: --key passes over what that key has not signed", err)
+		}
+		return err
 	case err != nil:
 		return err
 	}
@@ -94,24 +101,31 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	return s.errors.print(plainLines(fmt.Sprintf("wrote %s%s; holdfast verify %s --key VKEY verifies it anywhere", path, messages, path)))
 }
 
-// checkpoint returns the signed checkpoint that was asked for.
-func (p *proving) checkpoint(ctx context.Context, client *jetstream.Client) ([]byte, error) {
+// checkpoint returns the signed checkpoint that was asked for, and its number; 0 if it is one of a file.
+func (p *proving) checkpoint(ctx context.Context, s *session, client *jetstream.Client, key *attest.Key) ([]byte, uint64, error) {
 	switch {
 	case p.Checkpoint != "":
-		return p.checkpointFile()
+		b, err := p.checkpointFile()
+		return b, 0, err
 	case p.AtCheckpoint != nil:
 		m, err := client.Message(ctx, jetstream.Checkpoints, *p.AtCheckpoint)
 		if errors.Is(err, jetstream.ErrSequenceNotFound) {
-			return nil, fmt.Errorf("--at-checkpoint=%d: there is no such signed checkpoint", *p.AtCheckpoint)
+			return nil, 0, fmt.Errorf("--at-checkpoint=%d: there is no such signed checkpoint", *p.AtCheckpoint)
 		}
-		return m.Data, err
+		return m.Data, m.Sequence, err
 	}
 	partition := events.PlaceOf(p.Holder).Partition
-	m, err := client.LastCheckpoint(ctx, jetstream.Holds, partition)
-	if errors.Is(err, jetstream.ErrSequenceNotFound) {
-		return nil, p.unsigned(ctx, client, partition)
+	newest, err := audit.NewestCheckpoint(ctx, client, jetstream.Holds, partition, key)
+	if err != nil {
+		return nil, 0, err
 	}
-	return m.Data, err
+	if newest.Passed != "" {
+		err = s.errors.print(plainLines("note: " + newest.Passed))
+	}
+	if err == nil && newest.Number == 0 {
+		err = p.unsigned(ctx, client, partition)
+	}
+	return newest.Note, newest.Number, err
 }
 
 // checkpointFile returns the checkpoint that a file has, or in a witness's folder the one of the holder's partition.
