@@ -18,9 +18,9 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" sep:"none"`
-	Kept    []string `help:"File of a signed checkpoint that someone has kept, or folder of such files, as a witness has: they must be in the stream, and agree. May be given more than once. With --key." placeholder:"PATH"`
-	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" type:"filled" sep:"none"`
+	Kept    []string `help:"File of a signed checkpoint that someone has kept, or folder of such files, as a witness has: they must be in the stream, and agree. May be given more than once. With --key." placeholder:"PATH" type:"filled"`
+	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
 	JSON    bool     `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
 }

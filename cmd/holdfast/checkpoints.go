@@ -23,9 +23,9 @@ type checkpointCommands struct {
 // checkpointList lists signed checkpoints.
 type checkpointList struct {
 	N         int    `name:"n" short:"n" help:"How many of the last to show; 0 = all." default:"20"`
-	Stream    string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM"`
+	Stream    string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM" type:"filled"`
 	Partition *int   `help:"Of this partition alone." placeholder:"N"`
-	Key       string `help:"Public key, or a file that has it, by which each must be signed." placeholder:"VKEY"`
+	Key       string `help:"Public key, or a file that has it, by which each must be signed." placeholder:"VKEY" type:"filled"`
 	JSON      bool   `name:"json" help:"Show one JSON object a line."`
 	service.NATSFlags
 }
@@ -200,7 +200,7 @@ func (l *checkpointList) show(s *session, list []checkpointView) error {
 // checkpointShow prints one signed checkpoint.
 type checkpointShow struct {
 	Number uint64 `arg:"" help:"Its number, as listed."`
-	Key    string `help:"Public key, or a file that has it, by which it must be signed." placeholder:"VKEY"`
+	Key    string `help:"Public key, or a file that has it, by which it must be signed." placeholder:"VKEY" type:"filled"`
 	service.NATSFlags
 }
 

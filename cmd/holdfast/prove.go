@@ -20,11 +20,11 @@ import (
 type proving struct {
 	Holder       string  `arg:"" help:"The holder's id." placeholder:"HOLDER"`
 	AtCheckpoint *uint64 `help:"Number of the signed checkpoint as of which to prove, as holdfast checkpoints lists it. The newest one of the holder's partition if it is not given." placeholder:"N" xor:"checkpoint"`
-	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned; or a witness's folder, which has one of the holder's partition." placeholder:"PATH" xor:"checkpoint"`
+	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned; or a witness's folder, which has one of the holder's partition." placeholder:"PATH" type:"filled" xor:"checkpoint"`
 	Events       bool    `help:"Add every message with an event of the holder, each proved to be in the log."`
-	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY"`
-	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
-	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE"`
+	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY" type:"filled"`
+	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
+	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE" type:"filled"`
 	service.NATSFlags
 }
 
