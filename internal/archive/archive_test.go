@@ -207,6 +207,9 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		{"a segment is renamed", func(t *testing.T, dir string) {
 			must(t, os.Rename(segmentFiles(t, dir, "HOLDS")[3], filepath.Join(dir, "HOLDS", segmentName(10, 11))))
 		}, ErrDamaged, "it has the messages 10 to 10, which is not what its name says"},
+		{"a segment is cut off", func(t *testing.T, dir string) {
+			edit(t, segmentFiles(t, dir, "HOLDS")[1], func(b []byte) []byte { return b[:len(b)-20] })
+		}, ErrDamaged, "it does not end with what its name says: it is cut off, or was edited"},
 		{"the policy is edited", edited(func(m *manifest) { m.Policy["ttl"] = "1h0m0s" }), ErrDamaged, "manifest.json: the archive is damaged: it was edited"},
 		{"the identity is edited", edited(func(m *manifest) { m.Created++ }), ErrForeign, "it is of the stream HOLDS made at 2026-01-01T00:00:00.123456789Z, the manifest of HOLDS made at 2026-01-01T00:00:00.12345679Z"},
 		{"the manifest is another stream's", edited(func(m *manifest) { m.Stream = "POH" }), ErrForeign, "it is the manifest of POH, in the folder of HOLDS"},
