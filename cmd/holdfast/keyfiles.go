@@ -13,8 +13,11 @@ import (
 // maxKeyFile bounds a file with a key in it, in bytes.
 const maxKeyFile = 4 << 10
 
-// readKeyFile returns the key that a file has: one line.
+// readKeyFile returns the key that a file has: one line. A secret key that is given for the name of its file is not shown.
 func readKeyFile(path string) (string, error) {
+	if attest.HasSecret(path) {
+		return "", errors.New("this is a secret key itself: give the name of a file that has the key")
+	}
 	b, err := files.Read(path, maxKeyFile)
 	if errors.Is(err, files.ErrTooLarge) {
 		err = fmt.Errorf("%w: it is no file of a key", err)

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -43,6 +44,9 @@ const maxKeyFile = 4 << 10
 func (f SignFlags) Signer() (*attest.Signer, error) {
 	if f.SigningKey == "" {
 		return nil, nil
+	}
+	if attest.HasSecret(f.SigningKey) {
+		return nil, errors.New("--signing-key: this is a secret key itself: give the name of the file that has it")
 	}
 	b, err := files.Read(f.SigningKey, maxKeyFile)
 	if err != nil {
