@@ -17,9 +17,9 @@ import (
 
 // archiving keeps the streams in files, or looks at such files.
 type archiving struct {
-	To      string        `help:"Folder of the archive: made if it is missing, gone on with if it is there." placeholder:"DIR" xor:"what"`
-	Verify  string        `help:"Read all of the archive in this folder, and say what it has and what is wrong with it; without NATS." placeholder:"DIR" xor:"what"`
-	Restore string        `help:"Fold from the archive in this folder, and the streams, each partition of which nothing is stored, and store it, so that aggregators can go on." placeholder:"DIR" xor:"what"`
+	To      string        `help:"Folder of the archive: made if it is missing, gone on with if it is there." placeholder:"DIR" type:"filled" xor:"what"`
+	Verify  string        `help:"Read all of the archive in this folder, and say what it has and what is wrong with it; without NATS." placeholder:"DIR" type:"filled" xor:"what"`
+	Restore string        `help:"Fold from the archive in this folder, and the streams, each partition of which nothing is stored, and store it, so that aggregators can go on." placeholder:"DIR" type:"filled" xor:"what"`
 	Follow  bool          `help:"Go on, until Ctrl-C, with what the streams get."`
 	Purge   bool          `help:"Have the logs forget what is archived, was read back, and is folded by every partition."`
 	Keep    time.Duration `help:"With --purge: keep in the streams what was stored within this time." placeholder:"DURATION"`

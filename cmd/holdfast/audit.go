@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
@@ -17,9 +18,9 @@ import (
 
 // auditing compares what the pipeline has stored with what follows from the streams.
 type auditing struct {
-	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" sep:"none"`
-	Kept    []string `help:"File of a signed checkpoint that someone has kept, or folder of such files, as a witness has: they must be in the stream, and agree. May be given more than once. With --key." placeholder:"PATH"`
-	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Key     []string `help:"Public key, or a file that has it, that has signed checkpoints of the stream CHECKPOINTS: compare with these, too. Once for each, if the key was changed." placeholder:"VKEY" type:"filled" sep:"none"`
+	Kept    []string `help:"File of a signed checkpoint that someone has kept, or folder of such files, as a witness has: they must be in the stream, and agree. May be given more than once. With --key." placeholder:"PATH" type:"filled"`
+	Archive string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
 	JSON    bool     `name:"json" help:"Show the report as one JSON object."`
 	service.NATSFlags
 }
@@ -91,14 +92,11 @@ const maxCheckpointFile = 64 << 10
 
 // readCheckpointFile returns what a file has that someone has kept a signed checkpoint in.
 func readCheckpointFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err != nil {
-		return nil, err
+	b, err := files.Read(name, maxCheckpointFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("%w: it is no signed checkpoint", err)
 	}
-	if info.Size() > maxCheckpointFile {
-		return nil, fmt.Errorf("%s has %d bytes: it is no signed checkpoint", name, info.Size())
-	}
-	return os.ReadFile(name)
+	return b, err
 }
 
 // Exit codes of an audit, beside 0 for "the same".

@@ -85,7 +85,7 @@ func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err er
 		Holders: b.Holders, Events: b.Events, Envelope: b.Envelope, Rounds: b.Rounds, Rate: b.Rate,
 		Aggregate: func(ctx context.Context, nc *nats.Conn) error {
 			a, err := aggregate.New(aggregate.Options{
-				Conn: nc, Signer: signer, SignEvery: b.SignEvery, Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
+				Conn: nc, Signer: signer, SignEvery: b.Every(), Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
 			})
 			if err != nil {
 				return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
@@ -22,9 +23,9 @@ type checkpointCommands struct {
 // checkpointList lists signed checkpoints.
 type checkpointList struct {
 	N         int    `name:"n" short:"n" help:"How many of the last to show; 0 = all." default:"20"`
-	Stream    string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM"`
+	Stream    string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM" type:"filled"`
 	Partition *int   `help:"Of this partition alone." placeholder:"N"`
-	Key       string `help:"Public key, or a file that has it, by which each must be signed." placeholder:"VKEY"`
+	Key       string `help:"Public key, or a file that has it, by which each must be signed." placeholder:"VKEY" type:"filled"`
 	JSON      bool   `name:"json" help:"Show one JSON object a line."`
 	service.NATSFlags
 }
@@ -56,7 +57,7 @@ type checkpointView struct {
 	Sequence  uint64        `json:"sequence"`
 	Clock     audit.Instant `json:"clock"`
 	Verified  *bool         `json:"verified"` // null: no key was given
-	Problem   string        `json:"problem"`  // empty: none is known
+	Problem   string        `json:"problem"`  // empty: none is known. One that is misplaced may be verified all the same
 }
 
 // errUnverified ends a command whose checkpoints are not all signed.
@@ -81,7 +82,7 @@ func (l *checkpointList) run(ctx context.Context, s *session) error {
 		last = l.N
 	}
 	var list []checkpointView
-	_, err = audit.ReadCheckpoints(ctx, client, last, func(m jetstream.Message) error {
+	there, err := audit.ReadCheckpoints(ctx, client, last, func(m jetstream.Message) error {
 		v := viewCheckpoint(m, key)
 		if !l.wants(m.Subject) {
 			return nil
@@ -97,7 +98,25 @@ func (l *checkpointList) run(ctx context.Context, s *session) error {
 	if err != nil {
 		return err
 	}
+	if len(list) == 0 && !l.JSON {
+		return s.errors.print(plainLines(l.none(there)))
+	}
 	return l.show(s, list)
+}
+
+// none says that nothing is listed, though the stream has so many checkpoints of others.
+func (l *checkpointList) none(there uint64) string {
+	of := ""
+	if l.Stream != "" {
+		of = " of " + l.Stream
+	}
+	if l.Partition != nil {
+		of = fmt.Sprintf(" of partition %d", *l.Partition) + of
+	}
+	if there > 0 {
+		return fmt.Sprintf("There is no signed checkpoint%s: %s has %s.", of, jetstream.Checkpoints, count(int64(there), "other"))
+	}
+	return fmt.Sprintf("There is no signed checkpoint%s: aggregators sign with --signing-key.", of)
 }
 
 // wants tells whether the flags ask for the checkpoints of a subject.
@@ -112,6 +131,13 @@ func (l *checkpointList) wants(subject string) bool {
 	return l.Stream == "" && l.Partition == nil
 }
 
+// isUnder tells whether a subject is that of the checkpoints of a partition of a stream.
+func isUnder(subject, stream string, partition int) bool {
+	return slices.ContainsFunc(jetstream.Logs(), func(log jetstream.Log) bool {
+		return log.Stream == stream && jetstream.CheckpointSubject(log, partition) == subject
+	})
+}
+
 // viewCheckpoint reads a checkpoint, and verifies it if a key is given.
 func viewCheckpoint(m jetstream.Message, key *attest.Key) checkpointView {
 	v := checkpointView{Number: m.Sequence, StoredAt: m.Time, Subject: m.Subject, Partition: -1, Clock: audit.Instant(events.Open)}
@@ -124,8 +150,11 @@ func viewCheckpoint(m jetstream.Message, key *attest.Key) checkpointView {
 	if st != nil {
 		v.Origin, v.Stream, v.Partition, v.Messages, v.Sequence, v.Clock = st.Origin(), st.Stream, st.Partition, st.Size, st.Sequence, audit.Instant(st.Clock)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		v.Problem = err.Error()
+	case !isUnder(m.Subject, st.Stream, st.Partition):
+		v.Problem = fmt.Sprintf("misplaced: published under %s", m.Subject)
 	}
 	return v
 }
@@ -144,6 +173,8 @@ func (l *checkpointList) show(s *session, list []checkpointView) error {
 		}
 		signature := "not looked at"
 		switch {
+		case v.Problem != "" && v.Verified != nil && *v.Verified:
+			signature = "verified; " + v.Problem
 		case v.Problem != "":
 			signature = v.Problem
 		case v.Verified != nil:
@@ -155,13 +186,7 @@ func (l *checkpointList) show(s *session, list []checkpointView) error {
 		}
 		t.add(number(v.Number), v.Stream, number(uint64(v.Partition)), number(v.Messages), number(v.Sequence), events.Time(v.Clock).String(), instant(v.StoredAt), signature)
 	}
-	switch {
-	case l.JSON:
-	case len(list) == 0:
-		if err := s.errors.print(plainLines("There is no signed checkpoint: aggregators sign with --signing-key.")); err != nil {
-			return err
-		}
-	default:
+	if !l.JSON {
 		if err := s.screen.print(t.lines("")); err != nil {
 			return err
 		}
@@ -175,8 +200,16 @@ func (l *checkpointList) show(s *session, list []checkpointView) error {
 // checkpointShow prints one signed checkpoint.
 type checkpointShow struct {
 	Number uint64 `arg:"" help:"Its number, as listed."`
-	Key    string `help:"Public key, or a file that has it, by which it must be signed." placeholder:"VKEY"`
+	Key    string `help:"Public key, or a file that has it, by which it must be signed." placeholder:"VKEY" type:"filled"`
 	service.NATSFlags
+}
+
+// Validate is called when the flags are parsed.
+func (c checkpointShow) Validate() error {
+	if c.Number == 0 {
+		return errors.New("there is no checkpoint 0: numbers begin with 1")
+	}
+	return c.NATSFlags.Validate()
 }
 
 func (c *checkpointShow) run(ctx context.Context, s *session) error {

@@ -23,7 +23,7 @@ type exporter struct {
 
 // instantFlag is the instant to ask for.
 type instantFlag struct {
-	At string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME"`
+	At string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME" type:"filled"`
 }
 
 // Validate is called when the flags are parsed.

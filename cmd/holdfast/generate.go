@@ -28,7 +28,7 @@ type generating struct {
 	Duration time.Duration `help:"With --events: end after this time, whatever was sent. Else: how long to send at --rate. 0 = until all events are sent." default:"0s"`
 	Seed     uint64        `help:"What events are drawn from. The same options give the same events." default:"1"`
 	Name     string        `help:"What the run is known by, and what holders' and nodes' ids begin with. What was sent under a name is not sent again (default: seed- and the seed)." placeholder:"NAME"`
-	Output   string        `short:"o" help:"Write a file for holdfast import instead of sending to NATS: NDJSON, or CSV if its name ends so; - is standard output." placeholder:"FILE"`
+	Output   string        `short:"o" help:"Write a file for holdfast import instead of sending to NATS: NDJSON, or CSV if its name ends so; - is standard output." placeholder:"FILE" type:"filled"`
 	Format   string        `help:"Format of --output: csv has holds alone (default: by the file's name, or else ndjson)." placeholder:"ndjson|csv"`
 	At       string        `help:"Instant of the score that is to be expected: Unix seconds or RFC 3339 (default: that of the last event)." placeholder:"TIME"`
 	JSON     bool          `name:"json" help:"Show what was made, and what it must come to, as one JSON object."`

@@ -21,7 +21,7 @@ type keyCommands struct {
 type keyGenerate struct {
 	Name    string `arg:"" help:"Name of the key: a URL without its scheme, such as ledger.example.org. It stands in everything that the key signs."`
 	Witness bool   `help:"A witness's key, which cosigns checkpoints, instead of one that signs them."`
-	Output  string `short:"o" help:"File for the secret key, NAME.key if it is not given; the public key is written beside it, to FILE.pub. Neither may exist." placeholder:"FILE"`
+	Output  string `short:"o" help:"File for the secret key, NAME.key if it is not given; the public key is written beside it, to FILE.pub. Neither may exist." placeholder:"FILE" type:"filled"`
 }
 
 // Validate is called when the flags are parsed.

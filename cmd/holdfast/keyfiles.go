@@ -7,21 +7,21 @@ import (
 	"strings"
 
 	"github.com/city-chain/holdfast/internal/attest"
+	"github.com/city-chain/holdfast/internal/files"
 )
 
 // maxKeyFile bounds a file with a key in it, in bytes.
 const maxKeyFile = 4 << 10
 
-// readKeyFile returns the key that a file has: one line.
+// readKeyFile returns the key that a file has: one line. A secret key that is given for the name of its file is not shown.
 func readKeyFile(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
+	if attest.HasSecret(path) {
+		return "", errors.New("this is a secret key itself: give the name of a file that has the key")
 	}
-	if info.Size() > maxKeyFile {
-		return "", fmt.Errorf("%s has %d bytes: it is no file of a key", path, info.Size())
+	b, err := files.Read(path, maxKeyFile)
+	if errors.Is(err, files.ErrTooLarge) {
+		err = fmt.Errorf("%w: it is no file of a key", err)
 	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return "", err
 	}

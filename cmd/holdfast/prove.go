@@ -20,11 +20,11 @@ import (
 type proving struct {
 	Holder       string  `arg:"" help:"The holder's id." placeholder:"HOLDER"`
 	AtCheckpoint *uint64 `help:"Number of the signed checkpoint as of which to prove, as holdfast checkpoints lists it. The newest one of the holder's partition if it is not given." placeholder:"N" xor:"checkpoint"`
-	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned; or a witness's folder, which has one of the holder's partition." placeholder:"PATH" xor:"checkpoint"`
+	Checkpoint   string  `help:"File with the signed checkpoint: one that was kept, or that a witness has cosigned; or a witness's folder, which has one of the holder's partition." placeholder:"PATH" type:"filled" xor:"checkpoint"`
 	Events       bool    `help:"Add every message with an event of the holder, each proved to be in the log."`
-	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY"`
-	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
-	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE"`
+	Key          string  `help:"Public key, or a file that has it, by which the checkpoint must be signed. Without it the signature is left to whoever verifies the file." placeholder:"VKEY" type:"filled"`
+	Archive      string  `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
+	Output       string  `short:"o" help:"File to write, HOLDER.proof if it is not given; - is standard output." placeholder:"FILE" type:"filled"`
 	service.NATSFlags
 }
 
@@ -32,6 +32,9 @@ type proving struct {
 func (p proving) Validate() error {
 	if p.Holder == "" {
 		return errors.New("the holder's id is empty")
+	}
+	if n := p.AtCheckpoint; n != nil && *n == 0 {
+		return errors.New("--at-checkpoint=0: numbers begin with 1")
 	}
 	return p.NATSFlags.Validate()
 }
@@ -53,7 +56,8 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	if o.Source, err = sourceOf(client, p.Archive); err != nil {
 		return err
 	}
-	if o.Checkpoint, err = p.checkpoint(ctx, client); errors.Is(err, jetstream.ErrNoStream) {
+	var number uint64
+	if o.Checkpoint, number, err = p.checkpoint(ctx, s, client, o.Key); errors.Is(err, jetstream.ErrNoStream) {
 		return noStream(ctx, client, err)
 	}
 	if err != nil {
@@ -66,6 +70,12 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	switch {
 	case errors.Is(err, jetstream.ErrNoStream):
 		return noStream(ctx, client, err)
+	case number > 0 && (errors.Is(err, audit.ErrContradiction) || errors.Is(err, jetstream.ErrStreamChanged)):
+		err = fmt.Errorf("checkpoint %d: %w", number, err)
+		if o.Key == nil {
+			err = fmt.Errorf("%w. Or nobody has signed it: --key passes over what that key has not signed", err)
+		}
+		return err
 	case err != nil:
 		return err
 	}
@@ -81,7 +91,7 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	case "":
 		path = events.EncodeID(p.Holder) + ".proof"
 	}
-	if err := replaceFile(path, b); err != nil {
+	if err := writeOutput(path, b); err != nil {
 		return err
 	}
 	messages := ""
@@ -91,24 +101,31 @@ func (p *proving) run(ctx context.Context, s *session) error {
 	return s.errors.print(plainLines(fmt.Sprintf("wrote %s%s; holdfast verify %s --key VKEY verifies it anywhere", path, messages, path)))
 }
 
-// checkpoint returns the signed checkpoint that was asked for.
-func (p *proving) checkpoint(ctx context.Context, client *jetstream.Client) ([]byte, error) {
+// checkpoint returns the signed checkpoint that was asked for, and its number; 0 if it is one of a file.
+func (p *proving) checkpoint(ctx context.Context, s *session, client *jetstream.Client, key *attest.Key) ([]byte, uint64, error) {
 	switch {
 	case p.Checkpoint != "":
-		return p.checkpointFile()
+		b, err := p.checkpointFile()
+		return b, 0, err
 	case p.AtCheckpoint != nil:
 		m, err := client.Message(ctx, jetstream.Checkpoints, *p.AtCheckpoint)
 		if errors.Is(err, jetstream.ErrSequenceNotFound) {
-			return nil, fmt.Errorf("--at-checkpoint=%d: there is no such signed checkpoint", *p.AtCheckpoint)
+			return nil, 0, fmt.Errorf("--at-checkpoint=%d: there is no such signed checkpoint", *p.AtCheckpoint)
 		}
-		return m.Data, err
+		return m.Data, m.Sequence, err
 	}
 	partition := events.PlaceOf(p.Holder).Partition
-	m, err := client.LastCheckpoint(ctx, jetstream.Holds, partition)
-	if errors.Is(err, jetstream.ErrSequenceNotFound) {
-		return nil, p.unsigned(ctx, client, partition)
+	newest, err := audit.NewestCheckpoint(ctx, client, jetstream.Holds, partition, key)
+	if err != nil {
+		return nil, 0, err
 	}
-	return m.Data, err
+	if newest.Passed != "" {
+		err = s.errors.print(plainLines("note: " + newest.Passed))
+	}
+	if err == nil && newest.Number == 0 {
+		err = p.unsigned(ctx, client, partition)
+	}
+	return newest.Note, newest.Number, err
 }
 
 // checkpointFile returns the checkpoint that a file has, or in a witness's folder the one of the holder's partition.
@@ -144,22 +161,6 @@ func (p *proving) unsigned(ctx context.Context, client *jetstream.Client, partit
 	}
 	return fmt.Errorf("no checkpoint was signed yet of partition %d of %s, which %s is of: if the aggregators are given --signing-key, wait until they have signed, every --sign-every; without it they sign nothing",
 		partition, jetstream.Holds.Stream, shown(p.Holder))
-}
-
-// replaceFile writes a file beside where it is to be and puts it there when it is whole, in the place of one that was there.
-func replaceFile(path string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
 }
 
 // witnessKey returns a witness's public key that is given as it is, NAME+ID+KEY, or by the name of a file that has it.

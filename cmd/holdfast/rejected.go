@@ -28,11 +28,11 @@ type rejectedCommands struct {
 
 // rejectionFilter chooses refused events.
 type rejectionFilter struct {
-	Stream   string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM"`
-	Reason   string `help:"Refused for this reason alone, such as start_ahead." placeholder:"REASON"`
-	Producer string `help:"Of this producer alone." placeholder:"NAME"`
-	Since    string `help:"Refused then or later: Unix seconds or RFC 3339." placeholder:"TIME"`
-	Until    string `help:"Refused before then." placeholder:"TIME"`
+	Stream   string `help:"Of this stream alone: HOLDS or POH." placeholder:"STREAM" type:"filled"`
+	Reason   string `help:"Refused for this reason alone, such as start_ahead." placeholder:"REASON" type:"filled"`
+	Producer string `help:"Of this producer alone." placeholder:"NAME" type:"filled"`
+	Since    string `help:"Refused then or later: Unix seconds or RFC 3339." placeholder:"TIME" type:"filled"`
+	Until    string `help:"Refused before then." placeholder:"TIME" type:"filled"`
 }
 
 // filter is what the flags say, or what is wrong with them.

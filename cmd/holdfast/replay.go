@@ -24,16 +24,16 @@ import (
 
 // replaying recomputes everything from the streams.
 type replaying struct {
-	At        string   `help:"Instant to answer for: Unix seconds or RFC 3339; holds are clipped at it, whenever they were stated. Now if it is not given." placeholder:"TIME"`
-	UntilSeq  []string `help:"Fold nothing behind this sequence of a stream, such as HOLDS=17, or 17 with --stream." placeholder:"STREAM=N"`
-	Stream    string   `help:"The stream that a sequence without a name is of: HOLDS or POH." placeholder:"STREAM"`
-	UntilTime string   `help:"Fold nothing that the server stored after this instant." placeholder:"TIME"`
+	At        string   `help:"Instant to answer for: Unix seconds or RFC 3339; holds are clipped at it, whenever they were stated. Now if it is not given." placeholder:"TIME" type:"filled"`
+	UntilSeq  []string `help:"Fold nothing behind this sequence of a stream, such as HOLDS=17, or 17 with --stream." placeholder:"STREAM=N" type:"filled"`
+	Stream    string   `help:"The stream that a sequence without a name is of: HOLDS or POH." placeholder:"STREAM" type:"filled"`
+	UntilTime string   `help:"Fold nothing that the server stored after this instant." placeholder:"TIME" type:"filled"`
 	From      string   `help:"Where to begin: with the first message, or with the checkpoints in the buckets, which are then trusted that far." enum:"beginning,checkpoint" default:"beginning"`
-	Archive   string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Archive   string   `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
 
 	ArchiveOnly bool `help:"Read the archive alone, without NATS."`
 
-	Policy string  `help:"File (YAML, TOML, JSON) of what to change in the recorded policy, by its names, and of factors by token under weights; shows the difference." placeholder:"FILE"`
+	Policy string  `help:"File (YAML, TOML, JSON) of what to change in the recorded policy, by its names, and of factors by token under weights; shows the difference." placeholder:"FILE" type:"filled"`
 	Top    *int    `help:"How many holders to show; 0 = all. 10 if it is not given, and all with --csv and --json." placeholder:"N"`
 	Holder *string `help:"Show this holder alone, with its rank among all." placeholder:"ID"`
 	CSV    bool    `name:"csv" help:"Show the ranking as CSV." xor:"form"`

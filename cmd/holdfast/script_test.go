@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 //	down                    end it as Ctrl-C would, and expect that it ends well (Windows: kill it)
 //	nats                    a NATS server without streams, at $NATS
 //	stream NAME SUBJECT     a stream that is none of ours, at $NATS
-//	publish SUBJECT TEXT    publish a message to the stream of that subject, at $NATS
+//	publish SUBJECT TEXT    publish a message to the stream of that subject, at $NATS; @FILE is what the file has
 //	append FILE FROM        add what the file FROM has to FILE, without a moment in which FILE has less
 //	exits CODE COMMAND...   run a command and expect its exit code
 //	await REGEXP COMMAND... run a command again and again until it succeeds and its standard output matches
@@ -122,7 +123,11 @@ func scriptPublish(ts *testscript.TestScript, neg bool, args []string) {
 	defer nc.Close()
 	client, err := jetstream.New(nc)
 	ts.Check(err)
-	_, err = client.Publish(bounded, args[0], nil, []byte(args[1]))
+	text := args[1]
+	if name, ok := strings.CutPrefix(text, "@"); ok {
+		text = ts.ReadFile(name)
+	}
+	_, err = client.Publish(bounded, args[0], nil, []byte(text))
 	ts.Check(err)
 }
 

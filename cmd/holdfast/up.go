@@ -43,7 +43,7 @@ func (u *up) run(ctx context.Context, s *session) error {
 	}
 	return runPipeline(ctx, pipelineOptions{
 		store: u.Store, nats: u.NATSListen, ingest: u.IngestListen, exporter: u.ExporterListen, grpc: u.GRPCListen, allowHosts: u.AllowHost,
-		syncInterval: u.SyncInterval, producers: u.ProducerFlags, policy: u.Policy(), signer: signer, signEvery: u.SignEvery, metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
+		syncInterval: u.SyncInterval, producers: u.ProducerFlags, policy: u.Policy(), signer: signer, signEvery: u.Every(), metricsTop: u.MetricsTop, logger: s.logFlags.Logger(s.stderr),
 		serving: func(a addresses) {
 			fmt.Fprintln(s.stdout, "Holdfast serves:")
 			a.print(s)

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/city-chain/holdfast/internal/attest"
 	"github.com/city-chain/holdfast/internal/audit"
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/internal/proof"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -16,9 +16,9 @@ import (
 // verifying verifies a proof. It asks nobody.
 type verifying struct {
 	File    string   `arg:"" help:"File that holdfast prove has written." placeholder:"FILE"`
-	Key     string   `help:"The operator's public key, or a file that has it." placeholder:"VKEY" required:""`
-	Witness []string `help:"Public key, or a file that has it, of a witness that must have cosigned the checkpoint. May be given more than once." placeholder:"VKEY" sep:"none"`
-	At      string   `help:"Instant to answer for: Unix seconds or RFC 3339; later than the checkpoint's clock, it is what comes of the holds that were known then. The checkpoint's clock if it is not given." placeholder:"TIME"`
+	Key     string   `help:"The operator's public key, or a file that has it." placeholder:"VKEY" type:"filled" required:""`
+	Witness []string `help:"Public key, or a file that has it, of a witness that must have cosigned the checkpoint. May be given more than once." placeholder:"VKEY" type:"filled" sep:"none"`
+	At      string   `help:"Instant to answer for: Unix seconds or RFC 3339; later than the checkpoint's clock, it is what comes of the holds that were known then. The checkpoint's clock if it is not given." placeholder:"TIME" type:"filled"`
 	JSON    bool     `name:"json" help:"Show the answer as one JSON object."`
 }
 
@@ -81,7 +81,7 @@ func (v *verifying) verify() (*proof.Verified, events.Time, error) {
 		}
 		witnesses = append(witnesses, w)
 	}
-	b, err := os.ReadFile(v.File)
+	b, err := files.Read(v.File, proof.MaxBytes)
 	if err != nil {
 		return nil, 0, err
 	}

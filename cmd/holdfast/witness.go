@@ -18,10 +18,10 @@ import (
 
 // witnessing keeps signed checkpoints elsewhere, and cosigns them.
 type witnessing struct {
-	Key     string `help:"File of the witness's own secret key (holdfast key generate --witness)." placeholder:"FILE" required:""`
-	LogKey  string `help:"Public key of the log, or a file that has it." placeholder:"VKEY" required:""`
-	Store   string `help:"Folder to keep everything in." placeholder:"DIR" required:""`
-	Archive string `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR"`
+	Key     string `help:"File of the witness's own secret key (holdfast key generate --witness)." placeholder:"FILE" type:"filled" required:""`
+	LogKey  string `help:"Public key of the log, or a file that has it." placeholder:"VKEY" type:"filled" required:""`
+	Store   string `help:"Folder to keep everything in." placeholder:"DIR" type:"filled" required:""`
+	Archive string `help:"Folder of an archive, which has what the streams have forgotten." placeholder:"DIR" type:"filled"`
 	Once    bool   `help:"Judge the checkpoints that there are, and end, rather than wait for more."`
 	Listen  string `help:"Address for /healthz, /readyz and /metrics; empty = none." placeholder:"HOST:PORT"`
 	service.HostFlags

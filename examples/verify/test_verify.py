@@ -1,8 +1,12 @@
-"""Holds the signatures of verify.py against the test vectors of RFC 8032, section 7.1.
+"""Holds the signatures of verify.py against the test vectors of RFC 8032, section 7.1, and what it says when it cannot tell.
 
 Run it by: python3 -m unittest
 """
 
+import os
+import subprocess
+import sys
+import tempfile
 import unittest
 
 import verify
@@ -43,6 +47,50 @@ class Score(unittest.TestCase):
     def test_decimals(self):
         for n, digits, text in ((0, 12, "0"), (1, 12, "0.000000000001"), (10**12, 12, "1"), (1500, 3, "1.5"), (100, 3, "0.1")):
             self.assertEqual(verify.shortest(n, digits), text)
+
+
+class CannotTell(unittest.TestCase):
+    """What is told by exit code 2, in one line."""
+
+    SECRET = "PRIVATE+KEY+ledger.example.org+4a0c1d4f+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
+
+    def run_verify(self, *arguments, **options):
+        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verify.py")
+        done = subprocess.run([sys.executable, program, *arguments], stderr=subprocess.PIPE, text=True, timeout=60, check=False, **options)
+        self.assertEqual(done.returncode, 2, done.stderr)
+        self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+        return done.stderr
+
+    def test_secret_key(self):
+        """A secret key is not shown, whole or in part, wherever it stands."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "key")
+            for text in (self.SECRET, "the key:\n" + self.SECRET, self.SECRET[:-5]):
+                with open(path, "w", encoding="utf-8") as file:
+                    file.write(text)
+                for key in (path, text):
+                    said = self.run_verify("nowhere", "--key", key)
+                    self.assertIn("is a secret key", said)
+                    self.assertNotIn("AYEK", said)
+
+    def test_no_key(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "key")
+            with open(path, "w", encoding="utf-8") as file:
+                file.write("x" * 5000)
+            self.assertIn("bytes: it is no file of a key", self.run_verify("nowhere", "--key", path))
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(self.SECRET[12:])
+            said = self.run_verify("nowhere", "--key", path)
+            self.assertIn("is not a public key", said)
+            self.assertNotIn("AYEK", said)
+
+    def test_nobody_reads(self):
+        """Exit code 1 would say that the proof does not hold."""
+        reads, writes = os.pipe()
+        os.close(reads)
+        with os.fdopen(writes, "w") as nobody:
+            self.assertIn("the answer cannot be written", self.run_verify("nowhere", "--key", "nowhere", "--json", stdout=nobody))
 
 
 if __name__ == "__main__":

@@ -15,12 +15,15 @@ import binascii
 import datetime
 import hashlib
 import json
+import os
 import re
 import struct
 import sys
 import unicodedata
 
 MAX_TIME = 253402300799999  # the last millisecond of the year 9999
+MAX_FILE = 256 << 20  # bytes of a proof
+MAX_KEY = 4 << 10  # and of a file with a key
 OPEN = None  # the end of a hold that has none
 
 
@@ -125,20 +128,27 @@ def key_id(name, kind, public):
 
 
 def read_key(text, kind):
-    """A public key, NAME+ID+BASE64 or a file that has it: its name and bytes."""
+    """A public key, NAME+ID+BASE64 or a file that has it: its name and bytes. What may be a secret key is never shown."""
+    what = "it"
     if not re.search(r"\+[0-9a-f]{8}\+", text):
+        what = text
         try:
-            with open(text, encoding="utf-8") as file:
-                text = file.read().strip()
+            with open(text, "rb") as file:
+                data = file.read(MAX_KEY + 1)
+            text = data.decode().strip()
         except (OSError, UnicodeError) as e:
             raise CannotTell(f"the key: {e}") from e
+        if len(data) > MAX_KEY:
+            raise CannotTell(f"the key: {what} has over {MAX_KEY} bytes: it is no file of a key")
+    if "PRIVATE+KEY+" in text:
+        raise CannotTell(f"the key: {what} is a secret key; its public key was written beside it")
     match = re.fullmatch(r"([^+\s]+)\+([0-9a-f]{8})\+(.+)", text)
     try:
         data = unbase64(match[3]) if match else b""
     except Refused as e:
-        raise CannotTell(f"the key: {e}") from e
+        raise CannotTell(f"the key: {what} is not a public key: its last part is not base64") from e
     if len(data) != 33 or data[0] != kind or key_id(match[1], kind, data[1:]).hex() != match[2]:
-        raise CannotTell(f"{text[:200]!r} is not a public key of type {kind}")
+        raise CannotTell(f"the key: {what} is not a public key of type {kind}")
     return match[1], data[1:]
 
 
@@ -750,9 +760,11 @@ def run(arguments):
             raise CannotTell(f"--at: {e}") from e
         try:
             with open(a.file, "rb") as file:
-                data = file.read()
+                data = file.read(MAX_FILE + 1)
         except OSError as e:
             raise CannotTell(str(e)) from e
+        if len(data) > MAX_FILE:
+            raise CannotTell(f"{a.file} has over {MAX_FILE} bytes, more than a proof may have")
         statement, cosigned, holder, member, events = verify(data, key, witnesses)
         if at is None:
             at = max(statement.clock, member.through)
@@ -789,5 +801,17 @@ def run(arguments):
     return 0
 
 
+def main():
+    """Runs the command. Whoever reads its exit code alone must not take a verdict that could not be written for one."""
+    sys.stdout.reconfigure(errors="backslashreplace")  # an id may have characters that the terminal's encoding has not
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except OSError as e:
+        print(f"could not tell: the answer cannot be written: {e}", file=sys.stderr, flush=True)
+        os._exit(2)  # an ordinary exit would try to write the rest once more
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(run(sys.argv[1:]))
+    main()

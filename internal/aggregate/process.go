@@ -80,7 +80,7 @@ func Main(ctx context.Context, f Flags, servers service.NATSFlags, log *slog.Log
 		}
 		defer nc.Close()
 		s, err := New(Options{
-			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness, Signer: signer, SignEvery: f.SignEvery, Tracer: tracer,
+			Conn: nc, Policy: f.Policy(), Replicas: f.Replicas, MaxStaleness: f.MaxStaleness, Signer: signer, SignEvery: f.Every(), Tracer: tracer,
 			Registry: registry, Health: health, Logger: log,
 		})
 		if err != nil {

@@ -138,7 +138,7 @@ func TestLargeMessages(t *testing.T) {
 	if !slices.EqualFunc(want, got, func(a, b jetstream.Message) bool { return same(&a, &b) }) { // a difference would be long
 		t.Errorf("%d messages that are not those that were added", len(got))
 	}
-	if n := len(files(t, dir, "HOLDS")); n != 4 {
+	if n := len(segmentFiles(t, dir, "HOLDS")); n != 4 {
 		t.Errorf("%d segments, want 4 of at most two messages", n)
 	}
 	huge := testMessage(8)
@@ -169,20 +169,20 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 		want   error
 		says   string
 	}{
-		{"a segment is missing", func(t *testing.T, dir string) { must(t, os.Remove(files(t, dir, "HOLDS")[1])) },
+		{"a segment is missing", func(t *testing.T, dir string) { must(t, os.Remove(segmentFiles(t, dir, "HOLDS")[1])) },
 			ErrGap, "has no messages 4 to 6, which come between 00000000000000000001-00000000000000000003.segment and 00000000000000000007-"},
-		{"the first segment is missing", func(t *testing.T, dir string) { must(t, os.Remove(files(t, dir, "HOLDS")[0])) },
+		{"the first segment is missing", func(t *testing.T, dir string) { must(t, os.Remove(segmentFiles(t, dir, "HOLDS")[0])) },
 			ErrGap, "has no messages 1 to 3, which come between manifest.json and 00000000000000000004-"},
 		{"two segments are swapped", func(t *testing.T, dir string) {
-			f := files(t, dir, "HOLDS")
+			f := segmentFiles(t, dir, "HOLDS")
 			must(t, errors.Join(os.Rename(f[1], f[1]+"x"), os.Rename(f[2], f[1]), os.Rename(f[1]+"x", f[2])))
 		}, ErrDamaged, "by what it contains it has the messages 7 to 9, which is not what its name says"},
 		{"a segment of another stream", func(t *testing.T, dir string) {
-			f, of := files(t, dir, "HOLDS")[1], files(t, dir, "POH")[1]
+			f, of := segmentFiles(t, dir, "HOLDS")[1], segmentFiles(t, dir, "POH")[1]
 			edit(t, f, func([]byte) []byte { b, err := os.ReadFile(of); must(t, err); return b })
 		}, ErrForeign, "it is of the stream POH made at 2026-01-01T00:00:00.123456789Z, the manifest of HOLDS"},
 		{"a segment of another archive of the stream", func(t *testing.T, dir string) {
-			edit(t, files(t, dir, "HOLDS")[3], func([]byte) []byte {
+			edit(t, segmentFiles(t, dir, "HOLDS")[3], func([]byte) []byte {
 				b := testMessage(10)
 				b.Data = []byte("other")
 				other := t.TempDir()
@@ -196,17 +196,20 @@ func TestWhatIsWrongIsFound(t *testing.T) {
 				must(t, a.seal())
 				_, err := a.add(&b)
 				must(t, errors.Join(err, a.seal()))
-				text, err := os.ReadFile(files(t, other, "HOLDS")[1])
+				text, err := os.ReadFile(segmentFiles(t, other, "HOLDS")[1])
 				must(t, err)
 				return text
 			})
 		}, ErrDamaged, "what is before it, 00000000000000000007-00000000000000000009.segment, is not the segment that it was written behind"},
 		{"segments overlap", func(t *testing.T, dir string) {
-			must(t, os.Link(files(t, shorter, "HOLDS")[0], filepath.Join(dir, "HOLDS", segmentName(1, 5))))
+			must(t, os.Link(segmentFiles(t, shorter, "HOLDS")[0], filepath.Join(dir, "HOLDS", segmentName(1, 5))))
 		}, ErrDamaged, "it begins at sequence 1, and the segment before it, 00000000000000000001-00000000000000000003.segment, ends at 3"},
 		{"a segment is renamed", func(t *testing.T, dir string) {
-			must(t, os.Rename(files(t, dir, "HOLDS")[3], filepath.Join(dir, "HOLDS", segmentName(10, 11))))
+			must(t, os.Rename(segmentFiles(t, dir, "HOLDS")[3], filepath.Join(dir, "HOLDS", segmentName(10, 11))))
 		}, ErrDamaged, "it has the messages 10 to 10, which is not what its name says"},
+		{"a segment is cut off", func(t *testing.T, dir string) {
+			edit(t, segmentFiles(t, dir, "HOLDS")[1], func(b []byte) []byte { return b[:len(b)-20] })
+		}, ErrDamaged, "it does not end with what its name says: it is cut off, or was edited"},
 		{"the policy is edited", edited(func(m *manifest) { m.Policy["ttl"] = "1h0m0s" }), ErrDamaged, "manifest.json: the archive is damaged: it was edited"},
 		{"the identity is edited", edited(func(m *manifest) { m.Created++ }), ErrForeign, "it is of the stream HOLDS made at 2026-01-01T00:00:00.123456789Z, the manifest of HOLDS made at 2026-01-01T00:00:00.12345679Z"},
 		{"the manifest is another stream's", edited(func(m *manifest) { m.Stream = "POH" }), ErrForeign, "it is the manifest of POH, in the folder of HOLDS"},
@@ -249,7 +252,7 @@ func TestEveryByteOfASegmentCounts(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, testManifest("HOLDS"), 6, 3)
 	write(t, dir, testManifest("POH"), 0, 3)
-	for _, path := range files(t, dir, "HOLDS") {
+	for _, path := range segmentFiles(t, dir, "HOLDS") {
 		good, err := os.ReadFile(path)
 		must(t, err)
 		refused := func(bad []byte, what string, at int) {
@@ -297,7 +300,7 @@ func TestASegmentThatChangesMeanwhile(t *testing.T) {
 	must(t, a.seal())
 	archive, err := Open(dir)
 	must(t, err)
-	edit(t, files(t, dir, "HOLDS")[0], func([]byte) []byte { b, err := os.ReadFile(files(t, other, "HOLDS")[0]); must(t, err); return b })
+	edit(t, segmentFiles(t, dir, "HOLDS")[0], func([]byte) []byte { b, err := os.ReadFile(segmentFiles(t, other, "HOLDS")[0]); must(t, err); return b })
 	for _, err := range archive.Messages(t.Context(), "HOLDS", 1, 3) {
 		if !errors.Is(err, ErrDamaged) || !strings.Contains(err.Error(), "it was changed since the archive was opened") {
 			t.Errorf("got %v", err)
@@ -387,7 +390,7 @@ func TestVerifyNotesACheckpointBeyondTheMessages(t *testing.T) {
 	const why = ": the last segments were removed, or the archiver was stopped (or is still busy) before it had those messages, or the checkpoint is forged; archive --to brings them, if the stream still has them"
 	poh := []string{"checkpoint 6 of CHECKPOINTS is of POH through sequence 2, and the archive has nothing of it" + why}
 	equal(t, [][]string{{}, poh, {}, {}}, notes(), "with all of HOLDS")
-	must(t, os.Remove(files(t, dir, "HOLDS")[2]))
+	must(t, os.Remove(segmentFiles(t, dir, "HOLDS")[2]))
 	equal(t, [][]string{{"checkpoint 2 of CHECKPOINTS is of HOLDS through sequence 9, and the archive has it through sequence 6" + why}, poh, {}, {}}, notes(), "without the newest segment of HOLDS")
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/city-chain/holdfast/internal/folder"
 )
@@ -21,6 +22,9 @@ func lockFolder(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the archive's folder: %w", err)
 	}
+	if err := checkOwn(dir); err != nil {
+		return nil, err
+	}
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("lock the archive: %w", err)
@@ -33,4 +37,32 @@ func lockFolder(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("lock the archive %s: %w", dir, err)
 	}
 	return lock, nil
+}
+
+// checkOwn makes sure that a folder is an archive, or is to become one: a stream in it has a manifest, or it has nothing but what an archiver begins with.
+// So nothing is written into a folder that was named by mistake.
+func checkOwn(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	foreign := ""
+	for _, e := range entries {
+		name := e.Name()
+		if slices.Contains(Streams(), name) {
+			if _, err := os.Stat(filepath.Join(dir, name, manifestName)); err == nil {
+				return nil
+			}
+		}
+		switch {
+		case slices.Contains(Streams(), name) && e.IsDir(), name == lockName:
+		case name == "lost+found": // a file system of its own has it
+		case foreign == "":
+			foreign = name
+		}
+	}
+	if foreign != "" {
+		return fmt.Errorf("the folder %s is no archive: no stream in it has a %s, and it has %q: name an empty folder, or one that is not there yet", dir, manifestName, foreign)
+	}
+	return nil
 }

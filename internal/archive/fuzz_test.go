@@ -50,7 +50,7 @@ func FuzzManifest(f *testing.F) {
 func FuzzSegment(f *testing.F) {
 	dir := f.TempDir()
 	write(f, dir, testManifest("HOLDS"), 6, 3)
-	for _, path := range files(f, dir, "HOLDS") {
+	for _, path := range segmentFiles(f, dir, "HOLDS") {
 		b, err := os.ReadFile(path)
 		must(f, err)
 		f.Add(b)

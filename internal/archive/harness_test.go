@@ -71,8 +71,8 @@ func read(t testing.TB, dir, stream string) ([]jetstream.Message, error) {
 	return all, nil
 }
 
-// files returns the names of a stream's segments, in order.
-func files(t testing.TB, dir, stream string) []string {
+// segmentFiles returns the names of a stream's segments, in order.
+func segmentFiles(t testing.TB, dir, stream string) []string {
 	t.Helper()
 	names, err := filepath.Glob(filepath.Join(dir, stream, "*"+segmentSuffix))
 	must(t, err)

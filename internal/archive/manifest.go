@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/jetstream"
 )
 
@@ -116,7 +116,10 @@ func (v *volume) head() digest {
 func openVolume(dir, stream string) (*volume, []error) {
 	path := filepath.Join(dir, manifestName)
 	fail := func(err error) (*volume, []error) { return nil, []error{fmt.Errorf("%s: %w", path, err)} }
-	text, err := readLimited(path, maxManifest)
+	text, err := files.Read(path, maxManifest)
+	if errors.Is(err, files.ErrTooLarge) {
+		return nil, []error{fmt.Errorf("%w: %w", ErrDamaged, err)}
+	}
 	if err != nil {
 		return fail(err)
 	}
@@ -182,20 +185,6 @@ func (v *volume) sameStream(created time.Time, policy map[string]string) error {
 		return fmt.Errorf("%w: the archive %s was made when the policy %v was recorded with %s; now it is %v: put back the recorded one, or begin another archive", ErrForeign, v.dir, m.Policy, m.Stream, policy)
 	}
 	return nil
-}
-
-// readLimited reads a file of at most so many bytes.
-func readLimited(path string, limit int64) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, limit+1))
-	if err == nil && int64(len(text)) > limit {
-		err = fmt.Errorf("%w: it has more than %d bytes", ErrDamaged, limit)
-	}
-	return text, err
 }
 
 // missing tells whether a file's absence is what an error says.

@@ -310,7 +310,7 @@ func TestRunRefuses(t *testing.T) {
 		{"the last segment is damaged", func(w *world, dir string) {
 			w.publish(3)
 			w.holds(Options{Dir: dir})
-			edit(w, files(w, dir, "HOLDS")[0], func(b []byte) []byte { b[len(b)-footerBytes-3] ^= 1; return b })
+			edit(w, segmentFiles(w, dir, "HOLDS")[0], func(b []byte) []byte { b[len(b)-footerBytes-3] ^= 1; return b })
 		}, ErrDamaged, "its digest is not that of what it contains", -1},
 		{"a segment that is to be purged is damaged", func(w *world, dir string) {
 			w.publish(3)
@@ -318,7 +318,7 @@ func TestRunRefuses(t *testing.T) {
 			w.publish(3)
 			w.holds(Options{Dir: dir})
 			w.fold(6)
-			edit(w, files(w, dir, "HOLDS")[0], func(b []byte) []byte { b[len(b)-footerBytes-3] ^= 1; return b })
+			edit(w, segmentFiles(w, dir, "HOLDS")[0], func(b []byte) []byte { b[len(b)-footerBytes-3] ^= 1; return b })
 		}, ErrDamaged, "nothing was purged: ", -1},
 		{"a checkpoint of another stream", func(w *world, dir string) {
 			w.publish(3)

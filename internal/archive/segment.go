@@ -121,7 +121,14 @@ func parseSegment(path string, file io.ReaderAt, size int64) (segment, error) {
 	nanoseconds := binary.BigEndian.Uint64(foot[8:])
 	copy(s.digest[:], foot[16:])
 	if name := filepath.Base(path); nanoseconds > math.MaxInt64 || s.first < 1 || s.last < s.first || s.last == math.MaxUint64 || name != segmentName(s.first, s.last) {
-		return s, damaged(path, "by what it contains it has the messages %d to %d, which is not what its name says: it is cut off, was edited, or was renamed", s.first, s.last)
+		hash := sha256.New()
+		if _, err := io.Copy(hash, io.NewSectionReader(file, 0, size-sha256.Size)); err != nil {
+			return s, err
+		}
+		if digest(hash.Sum(nil)) != s.digest { // then its last bytes may be any
+			return s, damaged(path, "it does not end with what its name says: it is cut off, or was edited")
+		}
+		return s, damaged(path, "by what it contains it has the messages %d to %d, which is not what its name says: it was edited, or renamed", s.first, s.last)
 	}
 	s.lastTime = time.Unix(0, int64(nanoseconds)).UTC()
 	return s, nil

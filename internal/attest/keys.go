@@ -29,6 +29,9 @@ func typeName(kind byte) string {
 // secretPrefix is what a secret begins with.
 const secretPrefix = "PRIVATE+KEY+"
 
+// HasSecret tells whether a text has a secret key in it, or the beginning of one, and so must not be shown.
+func HasSecret(text string) bool { return strings.Contains(text, secretPrefix) }
+
 // keyID returns how the signature lines of a key under a name are told from others.
 func keyID(name string, kind byte, public ed25519.PublicKey) uint32 {
 	h := sha256.New()
@@ -102,12 +105,12 @@ type public struct {
 }
 
 func parsePublic(text string, kind byte) (public, error) {
-	if strings.HasPrefix(text, secretPrefix) {
+	if HasSecret(text) {
 		return public{}, fmt.Errorf("public key: this is a secret key; its public key was written beside it")
 	}
 	name, key, err := decodeKey(text, kind, func(key []byte) ed25519.PublicKey { return key })
 	if err != nil {
-		return public{}, fmt.Errorf("public key %.300q: %w", text, err)
+		return public{}, fmt.Errorf("public key: %w", err)
 	}
 	return public{name, key}, nil
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"math/big"
 	"math/bits"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/city-chain/holdfast/internal/files"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -32,10 +32,13 @@ type WhatIf struct {
 	File string
 }
 
+// maxPolicyFile bounds a file of a policy, in bytes.
+const maxPolicyFile = 16 << 20
+
 // ReadPolicyFile reads a WhatIf from a file of the extension .yaml, .yml, .toml or .json: a flat table of settings, and a table
 // "weights".
 func ReadPolicyFile(path string) (*WhatIf, error) {
-	data, err := os.ReadFile(path)
+	data, err := files.Read(path, maxPolicyFile)
 	if err != nil {
 		return nil, fmt.Errorf("read the policy: %w", err)
 	}

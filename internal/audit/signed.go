@@ -63,7 +63,8 @@ type signed struct {
 	policies            map[string]string // each that was signed, by itself, so that it is kept once
 	index               map[place]*claimIndex
 	unverified, foreign tallied
-	repeated            tallied
+	repeated, misplaced tallied
+	strays              map[stray]uint64 // what was published as of another partition than it is of, and the number of the first that says it
 
 	unsigned     tallied // what none of the keys has signed, nor claims to have
 	lastUnsigned uint64  // the number of the last of it
@@ -112,7 +113,7 @@ func (t *tallied) tell(list []string) []string {
 
 // readSigned reads what was signed, in the stream and kept. Without a key it only notes that there is something.
 func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
-	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}, index: map[place]*claimIndex{}}
+	s := &signed{claims: map[string]*[events.Partitions][]*claim{}, policies: map[string]string{}, index: map[place]*claimIndex{}, strays: map[stray]uint64{}}
 	for _, log := range jetstream.Logs() {
 		s.claims[log.Stream] = &[events.Partitions][]*claim{}
 	}
@@ -135,13 +136,7 @@ func readSigned(ctx context.Context, o *AuditOptions) (*signed, error) {
 		return nil, err
 	}
 	gone(last + 1)
-	for _, parts := range s.claims {
-		for _, list := range parts {
-			if n := len(list); n > 0 {
-				list[n-1].whole = true
-			}
-		}
-	}
+	s.claimStrays()
 	for _, k := range o.Kept {
 		s.keep(o.Keys, k)
 	}
@@ -208,11 +203,18 @@ func (s *signed) published(keys []attest.Key, m jetstream.Message) {
 		return
 	}
 	parts := s.claims[st.Stream]
-	if parts == nil || m.Subject != jetstream.CheckpointSubject(logOf(st.Stream), st.Partition) {
-		s.add(Difference{Stream: jetstream.Checkpoints, Key: m.Subject, Explanation: fmt.Sprintf("checkpoint %d is of partition %d of %s, and was published as one of another", m.Sequence, st.Partition, st.Stream)})
+	if parts == nil {
+		s.foreign.add("checkpoint %d is of the stream %q, which is no log", m.Sequence, st.Stream)
 		return
 	}
 	list, is := parts[st.Partition], s.say(st)
+	if m.Subject != jetstream.CheckpointSubject(logOf(st.Stream), st.Partition) {
+		s.misplaced.add("checkpoint %d is of partition %d of %s, and was published under %s: it was taken for what it is of", m.Sequence, st.Partition, st.Stream, m.Subject)
+		if of := (stray{place{st.Stream, st.Partition}, is}); s.strays[of] == 0 {
+			s.strays[of] = m.Sequence
+		}
+		return
+	}
 	if n := len(list); n > 0 && list[n-1].created == st.Created && list[n-1].size >= st.Size {
 		if first := s.before(place{st.Stream, st.Partition}, list, is); first != nil {
 			s.repeated.add("checkpoint %d is checkpoint %d once more: it was passed over", m.Sequence, first.number)
@@ -222,6 +224,23 @@ func (s *signed) published(keys []attest.Key, m jetstream.Message) {
 			m.Sequence, st.Size, list[n-1].number, list[n-1].size)})
 	}
 	parts[st.Partition] = append(list, &claim{said: is, number: m.Sequence})
+}
+
+// claimStrays adds what was published as of another partition to the claims about the partition that it is of, unless it stands there as well. Whoever
+// may publish can publish what was signed once more, anywhere: so where it stands says nothing against it, nor does it come in any turn.
+func (s *signed) claimStrays() {
+	for _, of := range slices.SortedFunc(maps.Keys(s.strays), func(a, b stray) int { return cmp.Compare(s.strays[a], s.strays[b]) }) {
+		list := &s.claims[of.stream][of.partition]
+		if s.before(of.place, *list, of.said) == nil {
+			*list = append(*list, &claim{said: of.said, number: s.strays[of]})
+		}
+	}
+}
+
+// stray is what a checkpoint says that was published as of another partition than it is of.
+type stray struct {
+	place
+	said
 }
 
 // place is a partition of a stream.
@@ -334,6 +353,12 @@ func (s *signed) of(stream string, created int64, p *state.Policy) (all [events.
 		slices.SortStableFunc(all[i], func(a, b *claim) int {
 			return cmp.Or(cmp.Compare(a.sequence, b.sequence), cmp.Compare(a.size, b.size))
 		})
+		for k := len(all[i]) - 1; k >= 0; k-- { // the newest is compared with all that comes out
+			if c := all[i][k]; c.number > 0 {
+				c.whole = true
+				break
+			}
+		}
 	}
 	return all
 }
@@ -369,7 +394,7 @@ func uncovered(notes []string, partitions []covered) []string {
 // report adds to a report what could not be compared, and returns what is different in what was signed by itself. It is told all partitions that have messages.
 func (s *signed) report(r *Report, o *AuditOptions, partitions []covered) []Difference {
 	r.Untold = s.foreign.tell(s.unverified.tell(append(r.Untold, s.untold...)))
-	r.Notes = s.repeated.tell(append(r.Notes, s.notes...))
+	r.Notes = s.misplaced.tell(s.repeated.tell(append(r.Notes, s.notes...)))
 	if len(o.Keys) > 0 {
 		r.Notes = uncovered(r.Notes, partitions)
 	}

@@ -52,6 +52,15 @@ func (w *world) says(r *Report, v Verdict, texts ...string) {
 	}
 }
 
+// misplace signs a statement, and publishes it as of a partition that it is not of.
+func (w *world) misplace(st *attest.Statement) Kept {
+	w.Helper()
+	note, err := w.signer.Sign(st)
+	w.must(err)
+	w.publish(jetstream.CheckpointSubject(jetstream.PoH, 1), note)
+	return Kept{"misplaced.checkpoint", note}
+}
+
 // rewrite has a message of alice read otherwise, and everything folded anew: what is stored follows from what there is then.
 func (w *world) rewrite(sequence uint64) {
 	w.Helper()
@@ -351,12 +360,41 @@ func TestSignedWrong(t *testing.T) {
 			w.must(err)
 			return []Kept{{"other.checkpoint", note}}
 		}, Different, []string{"the kept checkpoint other.checkpoint and checkpoint 2 are both signed, both of 6 messages, and differ (the root of the messages): two histories were signed"}},
-		"another partition's": {func(w *world, st *attest.Statement, _ Kept) []Kept {
-			note, err := w.signer.Sign(st)
-			w.must(err)
-			w.publish(jetstream.CheckpointSubject(jetstream.PoH, 1), note)
+		"one that stands in another partition's place, too": {func(w *world, st *attest.Statement, kept Kept) []Kept {
+			w.sign(st)
+			w.publish(jetstream.CheckpointSubject(jetstream.PoH, 1), kept.Note)
+			w.publish(jetstream.CheckpointSubject(jetstream.Holds, st.Partition-1), kept.Note)
+			return []Kept{kept}
+		}, Same, []string{fmt.Sprintf("checkpoint 3 is of partition %d of HOLDS, and was published under checkpoint.POH.1: it was taken for what it is of; and so are 1 more checkpoints", events.PlaceOf(alice).Partition)}},
+		"one that stands in another partition's place first": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			w.misplace(st)
+			return []Kept{w.sign(st)}
+		}, Same, []string{"checkpoint 2 is of partition"}},
+		"one that stands in another partition's place alone": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			return []Kept{w.misplace(st)}
+		}, Same, []string{"checkpoint 2 is of partition"}},
+		"a wrong one in another partition's place": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			flip(&st.Root)
+			w.misplace(st)
 			return nil
-		}, Different, []string{"checkpoint 2 is of partition", "and was published as one of another"}},
+		}, Different, []string{"checkpoint 2 is of partition", "checkpoint 2 does not agree: the root that was signed"}},
+		"a newest one in another partition's place, of a wrong state": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			flip(&st.State)
+			w.misplace(st)
+			return nil
+		}, Different, []string{"checkpoint 2 is of partition", "checkpoint 2: its messages are those of the stream, and the root of the state"}},
+		"a newest one of a wrong state, and another stream's behind it": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			flip(&st.State)
+			w.sign(st)
+			st.Created--
+			w.sign(st)
+			return nil
+		}, Different, []string{"checkpoint 2: its messages are those of the stream, and the root of the state", "checkpoint 3 is of the stream HOLDS made at"}},
+		"one of a stream that is no log": {func(w *world, st *attest.Statement, _ Kept) []Kept {
+			st.Stream = "OTHER"
+			w.misplace(st)
+			return nil
+		}, Unknown, []string{`checkpoint 2 is of the stream "OTHER", which is no log`}},
 		"one that was deleted": {func(w *world, st *attest.Statement, kept Kept) []Kept {
 			w.sign(st)
 			w.delete("CHECKPOINTS", 1)

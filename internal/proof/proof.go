@@ -18,6 +18,9 @@ import (
 // Format names the form of the files that this package writes, and the only one that it reads.
 const Format = "holdfast-proof/1"
 
+// MaxBytes is how large a file may be. One with 100,000 messages of some hundred bytes each has about half as many.
+const MaxBytes = 256 << 20
+
 // ErrRefused is wrapped by every error that says that a file proves nothing: it is none, it was changed or cut, or it is not signed
 // by the key.
 var ErrRefused = errors.New("not verified")
@@ -52,7 +55,7 @@ type Message struct {
 	Path     [][]byte `json:"path"`            // from the leaf to the root of messages
 }
 
-// Encode returns the file's bytes.
+// Encode returns the file's bytes, or an error if these are more than MaxBytes.
 func (f *File) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -60,6 +63,9 @@ func (f *File) Encode() ([]byte, error) {
 	e.SetIndent("", " ")
 	if err := e.Encode(f); err != nil {
 		return nil, fmt.Errorf("encode a proof: %w", err)
+	}
+	if b.Len() > MaxBytes {
+		return nil, fmt.Errorf("encode a proof: it has %d bytes, over the %d that one may have: leave out the events", b.Len(), MaxBytes)
 	}
 	return b.Bytes(), nil
 }

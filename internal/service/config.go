@@ -28,6 +28,8 @@ type commonFlags struct {
 //
 // One file may serve several subcommands: a key must name a flag of some command, and takes effect where it is one.
 //
+// A flag of the type "filled" is refused if it is given an empty value, wherever that comes from.
+//
 // Parse returns the names of the chosen subcommands, separated by blanks ("" if there are none), and ok. If ok is false, the
 // command is to return code at once: either --help or --version was printed to stdout ([ExitOK]), or something was wrong
 // and stderr says what ([ExitUsage]). A cli that is itself malformed panics.
@@ -37,6 +39,7 @@ func Parse(name, description string, cli any, args []string, stdout, stderr io.W
 		kong.Description(description),
 		kong.Embed(&commonFlags{}),
 		kong.DefaultEnvars(EnvPrefix),
+		kong.NamedMapper(filledType, kong.MapperFunc(decodeFilled)),
 		kong.Vars{"version": name + " " + ReadBuild().String()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, NoExpandSubcommands: true, WrapUpperBound: 100}),
 		kong.Writers(stdout, stderr),

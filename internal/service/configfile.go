@@ -15,6 +15,8 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/pelletier/go-toml/v2"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/city-chain/holdfast/internal/files"
 )
 
 // configFile is a configuration file as a source of flags; before load it has none. Values are kept as text and read by
@@ -40,9 +42,12 @@ var (
 	errBadItem = errors.New("has a list item that is not a plain value")
 )
 
+// maxConfigFile bounds a configuration file, in bytes.
+const maxConfigFile = 1 << 20
+
 // load reads the file at path. Every key must be the name of a flag in app or one of its commands.
 func (f *configFile) load(path string, app *kong.Application) error {
-	data, err := os.ReadFile(path)
+	data, err := files.Read(path, maxConfigFile)
 	if err != nil {
 		return fmt.Errorf("read config file: %w", err)
 	}

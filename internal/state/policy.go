@@ -37,7 +37,7 @@ func (p *Policy) Validate() error {
 	}
 	var long error
 	if most := max(p.Score.TTL, p.Score.Window); most > maxDuration {
-		long = fmt.Errorf("a TTL or window of %d ms; at most %d, 292 years, can be recorded", most, maxDuration)
+		long = fmt.Errorf("a TTL or window of %s; at most %s, 292 years, can be recorded", most.Length(), maxDuration.Length())
 	}
 	return errors.Join(p.Score.Validate(), p.PoH.Validate(), own, size, long)
 }

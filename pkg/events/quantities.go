@@ -37,6 +37,15 @@ func (t Time) Seconds() string {
 	return trimFraction(fmt.Sprintf("%d.%03d", t/1000, t%1000))
 }
 
+// Length returns the length of time of so many milliseconds, in the form in which a policy records it, such as 24h0m0s; one of over 292 years as "N ms".
+func (t Time) Length() string {
+	d := time.Duration(t) * time.Millisecond
+	if Time(d/time.Millisecond) != t {
+		return fmt.Sprintf("%d ms", t)
+	}
+	return d.String()
+}
+
 // rfc3339 is the form of an instant; time.Parse takes others too.
 var rfc3339 = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
 

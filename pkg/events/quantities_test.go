@@ -1,6 +1,7 @@
 package events_test
 
 import (
+	"math"
 	"math/big"
 	"strings"
 	"testing"
@@ -42,6 +43,16 @@ func TestTimesAreReadAsTheyAreShown(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestLength(t *testing.T) {
+	for ms, want := range map[events.Time]string{
+		0: "0s", 500: "500ms", 86_400_000: "24h0m0s", -1: "-1ms", 9_223_372_036_854: "2562047h47m16.854s", 9_223_372_036_855: "9223372036855 ms", math.MaxInt64: "9223372036854775807 ms",
+	} {
+		if got := ms.Length(); got != want {
+			t.Errorf("%d ms: %q, want %q", int64(ms), got, want)
+		}
+	}
 }
 
 func TestParseWeight(t *testing.T) {

@@ -163,7 +163,7 @@ func TestOptions(t *testing.T) {
 		{"too many shards", holders.Options{Shards: 2 * holders.MaxShards}, "8192 shards"},
 		{"negative shards", holders.Options{Shards: -1}, "-1 shards"},
 		{"a negative cap", holders.Options{Policy: score.Policy{MaxHolds: -1}}, "-1 holds a holder"},
-		{"half a window", holders.Options{Policy: score.Policy{Window: hour}}, "a window of 3600000 ms"},
+		{"half a window", holders.Options{Policy: score.Policy{Window: hour}}, "a window of 1h0m0s in steps of 0s"},
 	} {
 		_, err := holders.New(tt.options)
 		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {

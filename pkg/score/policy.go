@@ -50,14 +50,14 @@ func (p *Policy) Validate() error {
 			errs = append(errs, fmt.Errorf(format, args...))
 		}
 	}
-	check(p.TTL >= 0 && p.TTL <= events.MaxTime, "the TTL is %d ms; ttl is 0 or a length of time", p.TTL)
+	check(p.TTL >= 0 && p.TTL <= events.MaxTime, "the TTL is %s; ttl is 0 or a length of time", p.TTL.Length())
 	check(p.TTL > 0 || !p.TTLOpen, "open holds are to expire (ttl_open_holds), without a TTL (ttl)")
 	check(p.MaxHolds >= 1, "%d holds a holder; max_holds_per_holder is at least 1", p.MaxHolds)
 	check(p.MaxTokens >= 1, "%d balances a holder; max_tokens_per_holder is at least 1", p.MaxTokens)
 	check(p.SlotBytes >= 1024, "%d bytes a slot; max_bytes_per_slot is at least 1024", p.SlotBytes)
 	if p.Window != 0 || p.WindowStep != 0 {
 		check(p.WindowStep > 0 && p.Window > 0 && p.Window%p.WindowStep == 0 && p.Window/p.WindowStep <= MaxWindowSteps,
-			"a window of %d ms in steps of %d ms; window is 1 to %d whole ones of window_step", p.Window, p.WindowStep, MaxWindowSteps)
+			"a window of %s in steps of %s; window is 1 to %d whole ones of window_step", p.Window.Length(), p.WindowStep.Length(), MaxWindowSteps)
 	}
 	return errors.Join(errs...)
 }

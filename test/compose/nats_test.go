@@ -129,7 +129,7 @@ func TestServicesWithinTheirRights(t *testing.T) {
 	for name, run := range map[string]func(context.Context) error{
 		"ingest": taking.Run, "exporter": showing.Run,
 		"aggregator": func(ctx context.Context) error {
-			return aggregate.Main(ctx, aggregate.Flags{MaxStaleness: time.Second, SignFlags: aggregate.SignFlags{SigningKey: keyFile, SignEvery: 50 * time.Millisecond}}, as("aggregator"), logger)
+			return aggregate.Main(ctx, aggregate.Flags{MaxStaleness: time.Second, SignFlags: aggregate.SignFlags{SigningKey: keyFile, SignEvery: new(50 * time.Millisecond)}}, as("aggregator"), logger)
 		},
 	} {
 		running.Go(func() {

@@ -58,6 +58,7 @@ var table = []row{
 	{path: "internal/archive", rule: "what is below a command never imports the services", never: services},
 	{path: "internal/proof", rule: "a proof is verified with nothing but a public key: by arithmetic alone", ours: []string{"internal/attest", "internal/merkle", "pkg/events", "pkg/score", "pkg/wire"}, never: slices.Concat(nats, logging, []string{"os", "io", "net"})},
 	{path: "internal/proof/prooftest", rule: "free: only tests import it"},
+	{path: "internal/files", rule: "who reads a file knows what is in it", ours: none, never: slices.Concat(nats, logging)},
 	{path: "internal/folder", rule: "a folder knows nothing of what is in it", ours: none, never: slices.Concat(nats, logging)},
 	{path: "internal/state", rule: "what services share never imports them", never: services},
 	{path: "internal/merkle", rule: "trees know nothing of what they are of", ours: []string{"pkg/wire"}, never: slices.Concat(nats, logging)},

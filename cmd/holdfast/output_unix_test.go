@@ -1,0 +1,69 @@
+//go:build unix
+
+package main
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// A link is followed, whether there is a file behind it or not yet, and stays a link.
+func TestWriteOutputByLink(t *testing.T) {
+	dir := t.TempDir()
+	file, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.Symlink("file", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"first", "next"} {
+		if err := writeOutput(link, []byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		expectFile(t, file, text)
+		expectMode(t, link, fs.ModeSymlink)
+		if err := os.Chmod(file, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := writeOutput(link, []byte("last")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o600 {
+		t.Errorf("the mode was changed: %v, %v", info.Mode(), err)
+	}
+}
+
+// A pipe is written into, and stays where it is.
+func TestWriteOutputToPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pipe, err := os.OpenFile(path, os.O_RDWR, 0) // which waits for nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pipe.Close()
+	if err := writeOutput(path, []byte("text")); err != nil {
+		t.Fatal(err)
+	}
+	expectMode(t, path, fs.ModeNamedPipe)
+	b := make([]byte, 4)
+	if _, err := pipe.Read(b); err != nil || string(b) != "text" {
+		t.Errorf("%q came, %v", b, err)
+	}
+}
+
+func expectMode(t *testing.T, path string, want fs.FileMode) {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if is := info.Mode().Type(); is != want {
+		t.Fatalf("%s is %v, want %v", path, is, want)
+	}
+}
