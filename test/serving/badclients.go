@@ -176,7 +176,7 @@ func malformed(ctx context.Context, a *answers, r *rig) {
 	defer client.CloseIdleConnections()
 	paths := map[string]int{
 		"/top?n=-1": 400, "/top?n=1e9": 400, "/top?at=yesterday": 400, "/stats?at=-1": 400, "/top?x=%zz": 400, "/holders/": 400,
-		"/holders/%ff%fe": 404, "/holders/nobody%22%0a%3Cscript%3E": 404, "/nowhere": 404,
+		"/holders/%ff%fe": 400, "/holders/nobody%22%0a%3Cscript%3E": 404, "/nowhere": 404,
 	}
 	calls := []string{"{", "[]", `{"n":"x"}`, `{"n":-1}`, `{"at":"0000-00-00T00:00:00Z"}`, `{"page_token":"AAAA"}`, strings.Repeat("[", 10000)}
 	h2 := new(bytes.Buffer)
