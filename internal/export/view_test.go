@@ -515,6 +515,7 @@ func TestOptions(t *testing.T) {
 		"holders":    {Logger: discard, MetricsTop: 1001},
 		"series":     {Logger: discard, MaxSeries: -1},
 		"host:port":  {Logger: discard, Listen: "9100"},
+		"origin":     {Logger: discard, AllowOrigins: []string{"https://page.example"}, GRPCListen: export.NoGRPC},
 		"-1 holders": {Logger: discard, MetricsTop: -1},
 	} {
 		if _, err := export.New(o); err == nil || !strings.Contains(err.Error(), name) {
