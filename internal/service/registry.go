@@ -25,19 +25,18 @@ func NewRegistry(health func() *Health) *prometheus.Registry {
 }
 
 // MetricsHandler answers scrapes of the registry in the format that is asked for: text; OpenMetrics, with units, exemplars and
-// created timestamps; or protobuf, which alone has the native histograms. It works out four at once, and answers
-// the others with 503; each answer is to be read within 10 s, and sooner if many are not read. What cannot be collected is logged, counted by promhttp_metric_handler_errors_total in the same registry,
-// and missing from the answer.
+// created timestamps; or protobuf, which alone has the native histograms. It works out four at once; others wait for 5 s, and are
+// then answered with 503. Each answer is to be read within 10 s, and sooner if many are not read. What cannot be collected is
+// logged, counted by promhttp_metric_handler_errors_total in the same registry, and missing from the answer.
 func MetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {
 	encode := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
-		MaxRequestsInFlight:                 maxScrapes,
 		ErrorHandling:                       promhttp.ContinueOnError,
 		ErrorLog:                            slog.NewLogLogger(logger.Handler(), slog.LevelError),
 		Registry:                            registry,
 	})
-	return &scrapes{encode: encode}
+	return &scrapes{encode: encode, places: make(chan struct{}, maxScrapes)}
 }
 
 var (

@@ -10,12 +10,13 @@ import (
 )
 
 const (
-	// maxScrapes is how many scrapes are worked out at once; who comes then is told to come again.
+	// maxScrapes is how many scrapes are worked out at once. Who comes then waits, and after scrapeWait is told to come again.
 	maxScrapes = 4
+	scrapeWait = 5 * time.Second
 	// maxUnread is how many bytes of answers wait to be read, together, beside those of the newest. For more, that answer is
 	// cut off which has waited longest.
 	maxUnread = 32 << 20
-	// scrapeWrite is how long the answer to a scrape may take to be worked out and to be read. It is the time after which
+	// scrapeWrite is how long a scrape may take until its answer is read. It is the time after which
 	// Prometheus gives up.
 	scrapeWrite = 10 * time.Second
 )
@@ -24,6 +25,7 @@ const (
 // which is bounded, but none of the places of those that are worked out.
 type scrapes struct {
 	encode http.Handler
+	places chan struct{} // has one element for each answer that is being worked out
 
 	mu     sync.Mutex
 	unread []*unread // the oldest first; guarded by mu
@@ -40,13 +42,32 @@ type unread struct {
 func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	to := http.NewResponseController(w)
 	_ = to.SetWriteDeadline(time.Now().Add(scrapeWrite)) // not over a connection: no deadline
-	a := &encoded{header: w.Header(), status: http.StatusOK}
-	s.encode.ServeHTTP(a, r)
-
+	a := s.workOut(w, r)
+	if a == nil {
+		return
+	}
 	defer s.remove(s.add(to, a.body.Len()))
 	w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body.Bytes()) // fails only if the client has gone, or is cut off
+}
+
+// workOut returns the answer; nil: the client has gone, or was told to come again.
+func (s *scrapes) workOut(w http.ResponseWriter, r *http.Request) *encoded {
+	wait := time.NewTimer(scrapeWait)
+	defer wait.Stop()
+	select {
+	case s.places <- struct{}{}:
+		defer func() { <-s.places }()
+	case <-wait.C:
+		http.Error(w, "too many scrapes at once: come again later", http.StatusServiceUnavailable)
+		return nil
+	case <-r.Context().Done():
+		return nil
+	}
+	a := &encoded{header: w.Header(), status: http.StatusOK}
+	s.encode.ServeHTTP(a, r)
+	return a
 }
 
 // add notes an answer, and cuts off the oldest if there are too many bytes.

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -94,6 +96,55 @@ func TestUnreadScrapesHoldNoPlace(t *testing.T) {
 		default:
 		}
 	}
+}
+
+// slow is a collector that takes until it is released.
+type slow struct{ release chan struct{} }
+
+// Describe implements [prometheus.Collector].
+func (s slow) Describe(ch chan<- *prometheus.Desc) {
+	ch <- prometheus.NewDesc("slow", "It takes its time.", nil, nil)
+}
+
+// Collect implements [prometheus.Collector].
+func (s slow) Collect(chan<- prometheus.Metric) { <-s.release }
+
+// While four scrapes are worked out, others wait for five seconds; whoever has gone gives up.
+func TestScrapesWaitForAPlace(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		registry := prometheus.NewRegistry()
+		metrics := slow{make(chan struct{})}
+		registry.MustRegister(metrics)
+		handler := service.MetricsHandler(registry, slog.New(slog.DiscardHandler))
+		var running sync.WaitGroup
+		scrape := func(ctx context.Context) *reader {
+			w := newReader()
+			running.Go(func() { handler.ServeHTTP(w, httptest.NewRequestWithContext(ctx, "GET", "/metrics", nil)) })
+			synctest.Wait()
+			return w
+		}
+		first := []*reader{scrape(t.Context()), scrape(t.Context()), scrape(t.Context()), scrape(t.Context())}
+		gone, leave := context.WithCancel(t.Context())
+		leaves := scrape(gone)
+		leave()
+		refused := scrape(t.Context())
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		if refused.Code != http.StatusServiceUnavailable || !strings.Contains(refused.Body.String(), "come again") {
+			t.Errorf("who waits for five seconds is answered %d %s", refused.Code, refused.Body)
+		}
+		waits := scrape(t.Context())
+		close(metrics.release)
+		running.Wait()
+		for i, w := range append(first, waits) {
+			if w.Code != http.StatusOK || w.Header().Get("Content-Length") == "" {
+				t.Errorf("the scrape %d is answered %d", i, w.Code)
+			}
+		}
+		if leaves.Body.Len() > 0 {
+			t.Errorf("who has gone is answered %s", leaves.Body)
+		}
+	})
 }
 
 // Of answers that are not read, 32 MiB are kept beside the newest: the oldest are cut off.
