@@ -21,6 +21,23 @@ type exporter struct {
 	JSON     bool   `name:"json" help:"Show the exporter's answer as it is, on one line."`
 }
 
+// Validate is called when the flags are parsed.
+func (e exporter) Validate() error {
+	if u, err := url.Parse(e.server()); err != nil || u.Host == "" {
+		return fmt.Errorf("--exporter=%q: it is no address such as http://127.0.0.1:9100", e.Exporter)
+	}
+	return nil
+}
+
+// server is the exporter's URL.
+func (e exporter) server() string {
+	server := e.Exporter
+	if !strings.Contains(server, "://") {
+		server = "http://" + server
+	}
+	return strings.TrimRight(server, "/")
+}
+
 // instantFlag is the instant to ask for.
 type instantFlag struct {
 	At string `help:"Instant to answer for: Unix seconds or RFC 3339; now if it is not given." placeholder:"TIME" type:"filled"`
@@ -67,19 +84,18 @@ const (
 	answerTimeout = 30 * time.Second
 )
 
-// show asks, and shows the answer as it is, or as the lines that table makes of it.
+// show asks, and shows the answer as it is, or as the lines that table makes of it. How far that is behind is for standard error.
 func (e *exporter) show(ctx context.Context, s *session, path string, query url.Values, answer any, table func() []line) error {
 	body, err := e.get(ctx, path, query)
 	if err != nil {
 		return err
 	}
 	if e.JSON {
-		return printAnswer(s.stdout, body)
+		err = printAnswer(s.stdout, body)
+	} else if err = e.decode(path, body, answer); err == nil {
+		err = s.screen.print(table())
 	}
-	if err := e.decode(path, body, answer); err != nil {
-		return err
-	}
-	if err := s.screen.print(table()); err != nil {
+	if err != nil {
 		return err
 	}
 	return s.errors.print(e.notices(ctx))
@@ -111,11 +127,7 @@ func (e *exporter) read(ctx context.Context, path string, query url.Values, answ
 func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
-	server := strings.TrimRight(e.Exporter, "/")
-	if !strings.Contains(server, "://") {
-		server = "http://" + server
-	}
-	address := server + path
+	address := e.server() + path
 	if len(query) > 0 {
 		address += "?" + query.Encode()
 	}
@@ -123,12 +135,19 @@ func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("--exporter: %w", err)
 	}
+	began := time.Now()
 	response, err := http.DefaultClient.Do(request)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("ask the exporter: %s has not answered in %v (%w)", address, time.Since(began).Round(time.Millisecond), errUnreachable)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the exporter: %w (%w)", err, errUnreachable)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, fmt.Errorf("ask the exporter: after %v the answer of %s is not whole", time.Since(began).Round(time.Millisecond), address)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the exporter: %w", err)
 	}
@@ -143,13 +162,14 @@ func refusal(address string, response *http.Response, body []byte) error {
 	var said struct {
 		Error struct{ Field, Reason string }
 	}
-	if json.Unmarshal(body, &said) != nil || said.Error.Reason == "" {
+	known := json.Unmarshal(body, &said) == nil && said.Error.Reason != ""
+	if !known || response.StatusCode == http.StatusNotFound && said.Error.Field != "holder_id" { // an exporter has whatever is asked for
 		return fmt.Errorf("%s: %s: is that an exporter? --exporter says where it is", address, response.Status)
 	}
 	reason := escaped(said.Error.Reason)
 	switch field := said.Error.Field; {
-	case response.StatusCode == http.StatusNotFound && field == "holder_id":
-		return errNoHolder
+	case response.StatusCode == http.StatusNotFound:
+		return fmt.Errorf("%w; what was published a moment ago may not be folded yet", errNoHolder)
 	case response.StatusCode == http.StatusServiceUnavailable:
 		return fmt.Errorf("%w: %s", errNotReady, reason)
 	case field == "at", field == "n":

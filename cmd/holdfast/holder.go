@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"time"
+
+	"github.com/city-chain/holdfast/pkg/events"
 )
 
 // holder shows one holder.
@@ -13,6 +16,14 @@ type holder struct {
 	ID string `arg:"" name:"id" help:"The holder's id, as it stands in the events."`
 	exporter
 	instantFlag
+}
+
+// Validate is called when the flags are parsed.
+func (h holder) Validate() error {
+	if refusal, ok := errors.AsType[*events.Refusal](events.CheckID("id", h.ID)); ok {
+		return fmt.Errorf("<id>: %s", refusal.Detail)
+	}
+	return errors.Join(h.exporter.Validate(), h.instantFlag.Validate())
 }
 
 func (h *holder) run(ctx context.Context, s *session) error {

@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 )
 
 // staleSeconds is how many seconds an answer may lag behind without a word.
@@ -11,7 +13,11 @@ const staleSeconds = 10
 // notices say how far behind the exporter's answers are, if they are.
 func (e *exporter) notices(ctx context.Context) []line {
 	var totals totalsAnswer
-	if err := e.read(ctx, "/stats", nil, &totals); err != nil {
+	err := e.read(ctx, "/stats", nil, &totals)
+	switch {
+	case errors.Is(ctx.Err(), context.Canceled): // nobody waits for it any more
+		return nil
+	case err != nil:
 		return []line{{text: "how far behind this is cannot be told: " + err.Error(), style: warning}}
 	}
 	return e.noticesOf(ctx, &totals)
@@ -48,7 +54,9 @@ func (e *exporter) noticesOf(ctx context.Context, totals *totalsAnswer) []line {
 		say("no aggregator is running: start one or more")
 	}
 	for _, p := range pipeline.Problems {
-		say("%s", p)
+		for said := range strings.Lines(p) {
+			say("%s", strings.TrimSuffix(said, "\n"))
+		}
 	}
 	return lines
 }

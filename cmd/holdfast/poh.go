@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
@@ -15,7 +16,7 @@ type proofs struct {
 }
 
 // Validate is called when the flags are parsed.
-func (p proofs) Validate() error { return validateN(p.N) }
+func (p proofs) Validate() error { return errors.Join(validateN(p.N), p.exporter.Validate()) }
 
 func (p *proofs) run(ctx context.Context, s *session) error {
 	var a nodesAnswer

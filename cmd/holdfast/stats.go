@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"net/url"
 	"slices"
@@ -11,6 +12,11 @@ import (
 type stats struct {
 	exporter
 	instantFlag
+}
+
+// Validate is called when the flags are parsed.
+func (t stats) Validate() error {
+	return errors.Join(t.exporter.Validate(), t.instantFlag.Validate())
 }
 
 func (t *stats) run(ctx context.Context, s *session) error {

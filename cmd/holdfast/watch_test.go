@@ -8,8 +8,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -23,13 +24,11 @@ import (
 type scripted struct {
 	*httptest.Server
 	answers map[string]any // by path; what is missing is a 404
-	asked   atomic.Int64
 }
 
 func newScripted(t *testing.T, answers map[string]any) *scripted {
 	s := &scripted{answers: answers}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.asked.Add(1)
 		switch answer := s.answers[r.URL.Path].(type) {
 		case nil:
 			w.WriteHeader(http.StatusNotFound)
@@ -83,6 +82,7 @@ func TestAnswersThatAreBehindSaySo(t *testing.T) {
 		"an old exporter":  {log(1, 10, 0), nil, "behind: 1 message of stream HOLDS not folded yet, and nothing has moved for 10s\n"},
 		"cut off":          {log(0, 75, 0), object{"problems": []string{"view.connection: \x1bgone"}}, "old: what is known of stream HOLDS is as of 1m15s ago\nview.connection: \\x1bgone\n"},
 		"torn":             {log(0, 0, 2), nil, "incomplete: 2 partitions of stream HOLDS shown as before, since what came last does not fit together\n"},
+		"many causes":      {log(0, 75, 0), object{"problems": []string{"view.holds: a\nb"}}, "old: what is known of stream HOLDS is as of 1m15s ago\nview.holds: a\nb\n"},
 		"lag is not known": {log(nil, 1, 0), nil, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -91,7 +91,62 @@ func TestAnswersThatAreBehindSaySo(t *testing.T) {
 			if diff := cmp.Diff(test.want, stderr); code != 0 || diff != "" || !strings.HasSuffix(stdout, " a\n") {
 				t.Errorf("%d %q (-want +got):\n%s", code, stdout, diff)
 			}
+			code, stdout, stderr = asked(t, "top", "--json", "--exporter", s.URL)
+			if diff := cmp.Diff(test.want, stderr); code != 0 || diff != "" || strings.Count(stdout, "\n") != 1 || !json.Valid([]byte(stdout)) {
+				t.Errorf("as JSON: %d %q (-want +got):\n%s", code, stdout, diff)
+			}
 		})
+	}
+}
+
+// A server that takes a question and keeps silent, or stops in the middle, is told from one that is not there.
+func TestServersThatKeepSilent(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stats" {
+			_, _ = w.Write([]byte("{"))
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+	}))
+	defer s.Close()
+	for path, want := range map[string]string{
+		"/top":   `^ask the exporter: ` + s.URL + `/top\?n=1 has not answered in \d+ms \(is it running\? --exporter says where\)$`,
+		"/stats": `^ask the exporter: after \d+ms the answer of ` + s.URL + `/stats\?n=1 is not whole$`,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := (&exporter{Exporter: s.URL}).get(ctx, path, url.Values{"n": {"1"}})
+		cancel()
+		if err == nil || !regexp.MustCompile(want).MatchString(err.Error()) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// The totals above a ranking that is watched are those of its instant, even if the state forgets that in between, once.
+func TestWatchAsksForOneInstant(t *testing.T) {
+	var asked []string
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = append(asked, r.URL.String())
+		switch {
+		case r.URL.Path == "/top":
+			ranking := rankingOf("a")
+			ranking["at"] = json.Number(fmt.Sprintf("17672256%02d.25", len(asked)))
+			_ = json.NewEncoder(w).Encode(ranking)
+		case len(asked) == 2:
+			w.WriteHeader(http.StatusBadRequest)
+			_, _ = w.Write([]byte(`{"error":{"field":"at","reason":"forgotten"}}`))
+		default:
+			_ = json.NewEncoder(w).Encode(totalsOf())
+		}
+	}))
+	defer s.Close()
+	watched := &top{exporter: exporter{Exporter: s.URL}}
+	if _, err := watched.frame(t.Context(), url.Values{"n": {"1"}}, time.Second, &columns{}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"/top?n=1", "/stats?at=2026-01-01T00%3A00%3A01.25Z", "/top?n=1", "/stats?at=2026-01-01T00%3A00%3A03.25Z"}
+	if diff := cmp.Diff(want, asked); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 
@@ -110,7 +165,7 @@ func TestExitCodesOfQuestions(t *testing.T) {
 		{[]string{"poh", "--exporter", s.URL}, service.ExitFailure, "not "},
 		{[]string{"stats", "--exporter", s.URL}, service.ExitFailure, "not an exporter's answer"},
 		{[]string{"holder", "x", "--exporter", s.URL}, service.ExitFailure, "404 Not Found: is that an exporter?"}, // no exporter's word
-		{[]string{"top", "--interval", "10ms"}, service.ExitUsage, "--interval=10ms: it is 100ms or more"},
+		{[]string{"top", "--watch", "--interval", "10ms"}, service.ExitUsage, "--interval=10ms: it is 100ms or more"},
 	} {
 		code, stdout, stderr := asked(t, test.args...)
 		if code != test.code || !strings.Contains(stderr, test.says) || stdout != "" {
@@ -143,11 +198,15 @@ func TestWatchWithoutATerminal(t *testing.T) {
 }
 
 func TestWatchAsJSON(t *testing.T) {
-	s := newScripted(t, map[string]any{"/top": rankingOf("a")})
+	s := newScripted(t, map[string]any{"/top": rankingOf("a"), "/stats": totalsOf()})
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
+	written := 0
 	out := writerFunc(func(p []byte) (int, error) {
-		if s.asked.Load() == 3 {
+		if len(p) > 0 {
+			written++
+		}
+		if written == 3 {
 			stop()
 		}
 		return len(p), nil

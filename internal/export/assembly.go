@@ -55,7 +55,7 @@ type assembled[C any] struct {
 	damage     error             // why that is not a checkpoint; nil: it is
 
 	effective *partition[C] // nil until the first that is whole
-	problem   error         // why what has come last is not in effect; nil: it is
+	problem   error         // why what has come last is not in effect, behind its key and a colon; nil: it is
 }
 
 // arrival is a slot as it last came. The zero value is one that has not come.
@@ -185,7 +185,10 @@ func (p *assembled[C]) whole(number int) (*partition[C], error) {
 		if err == nil && s != nil && s.Sequence > c.Sequence {
 			err = fmt.Errorf("%w: it is folded through sequence %d, and its partition, after a torn batch, only through %d", errIncomplete, s.Sequence, c.Sequence)
 		}
-		if err != nil {
+		switch {
+		case err != nil && err == p.arrived[i].err: // which names the key
+			return nil, err
+		case err != nil:
 			return nil, fmt.Errorf("%s: %w", jetstream.SlotKey(number, i), err)
 		}
 		if next.slots[i] = s; s != nil {

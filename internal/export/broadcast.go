@@ -290,8 +290,8 @@ func readBroadcast(m *v1.BroadcastRequest) (time.Duration, chooser, error) {
 		}
 		slices.Sort(ids)
 		for i, id := range ids {
-			if id == "" {
-				return 0, nil, rpc.Invalid("ids", "an id is empty")
+			if wrong := checkID(id); wrong != "" {
+				return 0, nil, rpc.Invalid("ids", "of an id: %s", wrong)
 			}
 			if i > 0 && ids[i-1] == id {
 				return 0, nil, rpc.Invalid("ids", "%q is there twice", id)

@@ -108,6 +108,8 @@ func New(o Options) (*Service, error) {
 		return nil, fmt.Errorf("exporter: %d holders in the metrics; it is 0 to %d", o.MetricsTop, MaxMetricsTop)
 	case o.MaxReaders < 0:
 		return nil, fmt.Errorf("exporter: at most %d readers; it is 1 or more, or 0 for the default, %d", o.MaxReaders, DefaultMaxReaders)
+	case len(o.AllowOrigins) > 0 && (o.GRPCListen == "" || o.GRPCListen == NoGRPC):
+		return nil, errors.New("exporter: --allow-origin has no effect: it is for pages that call --grpc-listen, which is off")
 	case o.MaxSeries < 0:
 		return nil, fmt.Errorf("exporter: %d series of requests; it is 1 or more, or 0 for the default, %d", o.MaxSeries, DefaultMaxSeries)
 	}

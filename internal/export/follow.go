@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -221,7 +222,26 @@ func (f *follower[C]) publish(a *assembly[C], policy *state.Policy, created time
 	if len(anew) > 0 {
 		f.logger.Warn("the state was begun anew: its stream or its bucket is another one", "bucket", f.log.Bucket, "partitions", anew)
 	}
-	f.report(errors.Join(problems...))
+	f.report(together(problems))
+}
+
+// together joins the problems of partitions. What is the same but for its key is said once.
+func together(problems []error) error {
+	var list []error
+	more := map[string]int{}
+	for _, p := range problems {
+		_, cause, _ := strings.Cut(p.Error(), ": ")
+		if more[cause]++; more[cause] == 1 {
+			list = append(list, p)
+		}
+	}
+	for i, p := range list {
+		_, cause, _ := strings.Cut(p.Error(), ": ")
+		if n := more[cause]; n > 1 {
+			list[i] = fmt.Errorf("%w (the same of %d partitions)", p, n)
+		}
+	}
+	return errors.Join(list...)
 }
 
 // refresh asks the stream how much it holds. The error is about the stream, not about reaching it: while it cannot be

@@ -145,6 +145,10 @@ func (h *handler) serveHolder(w http.ResponseWriter, r *http.Request, segment st
 		writeError(w, http.StatusBadRequest, problem{Field: "holder_id", Reason: "after " + holdersPath + " comes one id, " + howIDsAreWritten})
 		return
 	}
+	if wrong := checkID(id); wrong != "" {
+		writeError(w, http.StatusBadRequest, problem{Field: "holder_id", Reason: wrong})
+		return
+	}
 	answer(w, r, h.view, []string{"at"}, func(s *Snapshot, q query) (any, error) { return askHolder(s, id, q.at) })
 }
 
@@ -228,6 +232,9 @@ func readQuery(raw string, parameters []string) (query, *problem) {
 	q.id = values.Get("id")
 	if slices.Contains(parameters, "id") && q.id == "" {
 		return q, &problem{Field: "id", Reason: "it is missing: the holder's id, percent-encoded"}
+	}
+	if wrong := checkID(q.id); q.id != "" && wrong != "" {
+		return q, &problem{Field: "id", Reason: wrong}
 	}
 	if values.Has("n") {
 		n, err := strconv.Atoi(values.Get("n"))

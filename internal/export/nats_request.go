@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -24,7 +25,7 @@ const idsInSubjects = "one token, as in the subjects of events: letters, digits,
 	`or ask ` + ServiceName + `.holder with {"holder_id":"a.b"}`
 
 // endpoints are all questions that can be asked over NATS. A request's body is a JSON object whose keys are the parameters
-// that the question has over HTTP, or nothing.
+// that the question has over HTTP (and holder_id for its id), or nothing.
 func (n *natsService) endpoints() []endpoint {
 	ask := func(parameters []string, question func(*Snapshot, query) (any, error)) func(string, []byte) (any, *refusal) {
 		return func(_ string, body []byte) (any, *refusal) {
@@ -81,6 +82,9 @@ func (n *natsService) holderInBody(_ string, body []byte) (any, *refusal) {
 	if refused != nil {
 		return nil, refused
 	}
+	if len(given["holder_id"]) > 1 {
+		return nil, refuse(http.StatusBadRequest, "holder_id", "it is given more than once")
+	}
 	if given.Get("holder_id") == "" {
 		return nil, refuse(http.StatusBadRequest, "holder_id", `it is missing: ask with {"holder_id":"…"}, or ask %sID, where the ID is %s`, holderSubject, idsInSubjects)
 	}
@@ -90,10 +94,13 @@ func (n *natsService) holderInBody(_ string, body []byte) (any, *refusal) {
 }
 
 func (n *natsService) holder(id string, given url.Values) (any, *refusal) {
+	if wrong := checkID(id); wrong != "" {
+		return nil, refuse(http.StatusBadRequest, "holder_id", "%s", wrong)
+	}
 	return n.ask(given, []string{"at"}, func(s *Snapshot, q query) (any, error) { return askHolder(s, id, q.at) })
 }
 
-// readObject reads a request's body: the parameters by name, as they would stand in a query.
+// readObject reads a request's body: the parameters by name, as they would stand in a query; one that is there twice, twice.
 func readObject(body []byte) (url.Values, *refusal) {
 	malformed := func(format string, values ...any) *refusal {
 		return refuse(http.StatusBadRequest, "body", `%s; a request is a JSON object such as {"n":3}, or nothing`, fmt.Sprintf(format, values...))
@@ -104,29 +111,45 @@ func readObject(body []byte) (url.Values, *refusal) {
 	if len(bytes.TrimSpace(body)) == 0 {
 		return nil, nil
 	}
-	var object map[string]any
+	if !utf8.Valid(body) {
+		return nil, malformed("it is not valid UTF-8")
+	}
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	decoder.UseNumber()
-	err := decoder.Decode(&object)
-	if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+	next := func() (json.Token, error) {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		return token, err
+	}
+	token, err := next()
+	if err == nil && token != json.Delim('{') {
 		return nil, malformed("it is JSON, but no object")
+	}
+	given := url.Values{}
+	for err == nil {
+		if token, err = next(); token == json.Delim('}') {
+			break
+		}
+		name, _ := token.(string) // as all names are
+		if token, err = next(); err != nil {
+			break
+		}
+		switch value := token.(type) {
+		case string:
+			given.Add(name, value)
+		case json.Number:
+			given.Add(name, value.String())
+		default:
+			return nil, refuse(http.StatusBadRequest, name, "it is neither a number nor a string")
+		}
 	}
 	if err != nil {
 		return nil, malformed("%v", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, malformed("something follows the object")
-	}
-	given := url.Values{}
-	for name, value := range object {
-		switch v := value.(type) {
-		case string:
-			given.Set(name, v)
-		case json.Number:
-			given.Set(name, v.String())
-		default:
-			return nil, refuse(http.StatusBadRequest, name, "it is neither a number nor a string")
-		}
 	}
 	return given, nil
 }

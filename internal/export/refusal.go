@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/city-chain/holdfast/pkg/events"
 	"github.com/city-chain/holdfast/pkg/score"
 )
 
@@ -16,6 +17,14 @@ type refusal struct {
 
 func refuse(status int, field, format string, values ...any) *refusal {
 	return &refusal{status, problem{Field: field, Reason: fmt.Sprintf(format, values...)}}
+}
+
+// checkID says what is wrong with what can be no holder's id, as no producer could have sent it; "": nothing.
+func checkID(id string) string {
+	if refusal, ok := errors.AsType[*events.Refusal](events.CheckID("holder_id", id)); ok {
+		return refusal.Detail
+	}
+	return ""
 }
 
 // refusalOf says what is wrong with a question that failed, where ids are written in that way.

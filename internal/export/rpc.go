@@ -126,6 +126,9 @@ func (c *calls) Holder(_ context.Context, request *connect.Request[v1.HolderRequ
 	if id == "" {
 		return nil, rpc.Invalid("holder_id", "it is missing; it is the id as producers write it, without any escaping")
 	}
+	if wrong := checkID(id); wrong != "" {
+		return nil, rpc.Invalid("holder_id", "%s", wrong)
+	}
 	at, err := asked("at", request.Msg.GetAt())
 	if err != nil {
 		return nil, err

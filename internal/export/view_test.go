@@ -239,7 +239,7 @@ func TestDamagedValues(t *testing.T) {
 		damage.do()
 		until(t, damage.name+" is told", func() bool {
 			err := r.Health().Err()
-			return err != nil && strings.Contains(err.Error(), damage.key+":") && strings.Contains(err.Error(), damage.cause)
+			return err != nil && strings.Count(err.Error(), damage.key+":") == 1 && strings.Contains(err.Error(), damage.cause)
 		})
 		if response, body := r.do("GET", "/readyz"); response.StatusCode != 503 || !strings.Contains(string(body), damage.key) {
 			t.Errorf("%s: /readyz: %d %s", damage.name, response.StatusCode, body)
@@ -249,6 +249,24 @@ func TestDamagedValues(t *testing.T) {
 		}
 		damage.mend()
 		r.awaitReady()
+	}
+}
+
+// What is the same of many partitions is said once.
+func TestDamageOfAllPartitions(t *testing.T) {
+	t.Parallel()
+	w := declared(t, nil)
+	w.put(hold("a", 0, 0, 1))
+	w.flush()
+	r := started(t, w, export.Options{})
+	r.awaitFolded(w)
+	for i := range events.Partitions {
+		w.raw(jetstream.Holds, jetstream.Put{Key: jetstream.CheckpointKey(i), Value: []byte{0x9f}})
+	}
+	said := func() string { return fmt.Sprint(r.Health().Err()) }
+	until(t, "all is told", func() bool { return strings.HasSuffix(said(), "(the same of 16 partitions)") })
+	if text := said(); !strings.HasPrefix(text, "view.holds: c.") || strings.Count(text, "damaged") != 1 || strings.Contains(text, "\n") {
+		t.Errorf("it says %q", text)
 	}
 }
 
@@ -497,6 +515,7 @@ func TestOptions(t *testing.T) {
 		"holders":    {Logger: discard, MetricsTop: 1001},
 		"series":     {Logger: discard, MaxSeries: -1},
 		"host:port":  {Logger: discard, Listen: "9100"},
+		"origin":     {Logger: discard, AllowOrigins: []string{"https://page.example"}, GRPCListen: export.NoGRPC},
 		"-1 holders": {Logger: discard, MetricsTop: -1},
 	} {
 		if _, err := export.New(o); err == nil || !strings.Contains(err.Error(), name) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -32,7 +34,7 @@ type OTLPOptions struct {
 	// Protocol is GRPC or HTTP. Required.
 	Protocol string
 	// Endpoint is the receiver's URL, http (not encrypted) or https; HTTP without a path means /v1/metrics. Empty means what
-	// the environment says (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT), or else localhost, over TLS.
+	// the environment says (OTEL_EXPORTER_OTLP_METRICS_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT), or else localhost, not encrypted.
 	Endpoint string
 	// Interval is the time between two pushes; 0 means what the environment says (OTEL_METRIC_EXPORT_INTERVAL), or else 60 s.
 	Interval time.Duration
@@ -63,7 +65,7 @@ func NewOTLP(o OTLPOptions) (*OTLP, error) {
 	if err := CheckOTLP(o.Protocol, o.Endpoint, o.Interval); err != nil {
 		return nil, fmt.Errorf("push over OTLP: %w", err)
 	}
-	o.Endpoint = withPath(o.Protocol, o.Endpoint, "metrics")
+	o.Endpoint = receiver(o.Protocol, o.Endpoint, "metrics")
 	return &OTLP{options: o}, nil
 }
 
@@ -86,12 +88,27 @@ func checkReceiver(protocol, endpoint string) error {
 	return nil
 }
 
-// withPath returns an endpoint with the path that is usual for a signal, if it is one of HTTP and has none.
-func withPath(protocol, endpoint, signal string) string {
+// receiver returns the URL to send a signal (metrics, traces) to: an endpoint, of HTTP with the path that is usual for the signal if it
+// has none. "" leaves it to the SDK, by what the environment says. If that says nothing either, it is the default of
+// https://opentelemetry.io/docs/specs/otel/protocol/exporter, which is not encrypted; the SDK's own would be.
+func receiver(protocol, endpoint, signal string) string {
+	if endpoint == "" && !saidByEnvironment(signal) {
+		endpoint = map[string]string{GRPC: "http://localhost:4317", HTTP: "http://localhost:4318"}[protocol]
+	}
 	if u, err := url.Parse(endpoint); err == nil && protocol == HTTP && u.Host != "" && u.Path == "" {
 		return u.JoinPath("v1", signal).String()
 	}
 	return endpoint
+}
+
+// saidByEnvironment tells whether the environment says where a signal goes, or whether encrypted.
+func saidByEnvironment(signal string) bool {
+	for _, name := range []string{"ENDPOINT", "INSECURE"} {
+		if os.Getenv("OTEL_EXPORTER_OTLP_"+name) != "" || os.Getenv("OTEL_EXPORTER_OTLP_"+strings.ToUpper(signal)+"_"+name) != "" {
+			return true
+		}
+	}
+	return false
 }
 
 // Run pushes until ctx is done, then once more, for 3 s at most. That nothing takes what it pushes is no error.

@@ -19,7 +19,7 @@ type TracesOptions struct {
 	// Protocol is GRPC or HTTP. Required.
 	Protocol string
 	// Endpoint is the receiver's URL, http (not encrypted) or https; HTTP without a path means /v1/traces. Empty means what
-	// the environment says (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT), or else localhost, over TLS.
+	// the environment says (OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT), or else localhost, not encrypted.
 	Endpoint string
 	// Service is the service's name and Version its version, as for [OTLPOptions]. Both are required.
 	Service, Version string
@@ -74,7 +74,7 @@ func (t *Traces) Run(ctx context.Context) error {
 }
 
 func (t *Traces) client() otlptrace.Client {
-	endpoint := withPath(t.options.Protocol, t.options.Endpoint, "traces")
+	endpoint := receiver(t.options.Protocol, t.options.Endpoint, "traces")
 	if t.options.Protocol == HTTP {
 		var to []otlptracehttp.Option
 		if endpoint != "" {

@@ -16,7 +16,7 @@ type OTLPFlags struct {
 	// OTLP is off (or empty), grpc or http.
 	OTLP string `name:"otlp" enum:"off,grpc,http" default:"off" help:"Push what /metrics shows over OTLP as well: off, grpc or http. Push or scrape, not both: everything would count twice. The standard variables OTEL_EXPORTER_OTLP_… say how (headers, certificates, time-outs)." group:"Push:"`
 	// Endpoint is the receiver's URL; empty means what the environment says.
-	Endpoint string `name:"otlp-endpoint" help:"Where to push, such as http://collector:4317 (grpc) or http://collector:4318 (http) (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)." placeholder:"URL" group:"Push:"`
+	Endpoint string `name:"otlp-endpoint" help:"Where to push, such as http://collector:4317 (grpc) or http://collector:4318 (http) (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or else localhost)." placeholder:"URL" group:"Push:"`
 	// Interval is the time between two pushes; 0 means what the environment says.
 	Interval time.Duration `name:"otlp-interval" help:"Time between two pushes; 0 = what OTEL_METRIC_EXPORT_INTERVAL says, or else 60 s." default:"0s" group:"Push:"`
 }
@@ -53,7 +53,7 @@ type TraceFlags struct {
 	// Traces is off (or empty), grpc or http.
 	Traces string `name:"otlp-traces" enum:"off,grpc,http" default:"off" help:"Send traces over OTLP: off, grpc or http. Of what belongs to a trace already, by the header traceparent of a message or a request. The standard variables OTEL_… say how, and how many." group:"Push:"`
 	// TracesEndpoint is the receiver's URL; empty means what the environment says.
-	TracesEndpoint string `name:"otlp-traces-endpoint" help:"Where to send them, such as http://collector:4317 (grpc) or http://collector:4318 (http) (default: what OTEL_EXPORTER_OTLP_ENDPOINT says)." placeholder:"URL" group:"Push:"`
+	TracesEndpoint string `name:"otlp-traces-endpoint" help:"Where to send them, such as http://collector:4317 (grpc) or http://collector:4318 (http) (default: what OTEL_EXPORTER_OTLP_ENDPOINT says, or else localhost)." placeholder:"URL" group:"Push:"`
 }
 
 // Validate is called by [Parse].

@@ -3,19 +3,10 @@ package service
 import (
 	"log/slog"
 	"net/http"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-)
-
-const (
-	// maxScrapes is how many scrapes are answered at once; who comes then is told to come again.
-	maxScrapes = 4
-	// scrapeWrite is how long the answer to a scrape may take to be worked out and to be read. It is the time after which
-	// Prometheus gives up: whoever reads more slowly must not keep the others from scraping.
-	scrapeWrite = 10 * time.Second
 )
 
 // NewRegistry returns a registry with what every process shows of itself: the Go runtime, the process, the build, and
@@ -34,22 +25,18 @@ func NewRegistry(health func() *Health) *prometheus.Registry {
 }
 
 // MetricsHandler answers scrapes of the registry in the format that is asked for: text; OpenMetrics, with units, exemplars and
-// created timestamps; or protobuf, which alone has the native histograms. It answers four at once, each within 10 s, and the
-// others with 503. What cannot be collected is logged, counted by promhttp_metric_handler_errors_total in the same registry,
-// and missing from the answer.
+// created timestamps; or protobuf, which alone has the native histograms. It works out four at once; others wait for 5 s, and are
+// then answered with 503. Each answer is to be read within 10 s, and sooner if many are not read. What cannot be collected is
+// logged, counted by promhttp_metric_handler_errors_total in the same registry, and missing from the answer.
 func MetricsHandler(registry *prometheus.Registry, logger *slog.Logger) http.Handler {
-	scrape := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
+	encode := promhttp.HandlerFor(registry, promhttp.HandlerOpts{
 		EnableOpenMetrics:                   true,
 		EnableOpenMetricsTextCreatedSamples: true,
-		MaxRequestsInFlight:                 maxScrapes,
 		ErrorHandling:                       promhttp.ContinueOnError,
 		ErrorLog:                            slog.NewLogLogger(logger.Handler(), slog.LevelError),
 		Registry:                            registry,
 	})
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(scrapeWrite)) // not over a connection: no deadline
-		scrape.ServeHTTP(w, r)
-	})
+	return &scrapes{encode: encode, places: make(chan struct{}, maxScrapes)}
 }
 
 var (

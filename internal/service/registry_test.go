@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
@@ -123,27 +122,5 @@ func TestHealthInMetrics(t *testing.T) {
 				t.Errorf("%s is missing in\n%s", want, w.Body)
 			}
 		}
-	}
-}
-
-// deadlines notes until when an answer may be written.
-type deadlines struct {
-	*httptest.ResponseRecorder
-	write time.Time
-}
-
-func (d *deadlines) SetWriteDeadline(t time.Time) error {
-	d.write = t
-	return nil
-}
-
-// Whoever does not read a scrape keeps its place for ten seconds only.
-func TestScrapesAreCutOff(t *testing.T) {
-	handler := service.MetricsHandler(service.NewRegistry(func() *service.Health { return service.NewHealth() }), slog.New(slog.DiscardHandler))
-	w := &deadlines{ResponseRecorder: httptest.NewRecorder()}
-	begin := time.Now()
-	handler.ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
-	if d := w.write.Sub(begin); d < 10*time.Second || d > 10*time.Second+time.Since(begin) {
-		t.Errorf("an answer may be written for %v", d)
 	}
 }

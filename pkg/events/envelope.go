@@ -44,7 +44,7 @@ func (o Origin) Validate() error {
 	if o.First == 0 {
 		return refuse(Malformed, "first", "the number of the first event is 0; numbers start at 1")
 	}
-	return checkID("producer", o.Producer)
+	return CheckID("producer", o.Producer)
 }
 
 // The logs by their number in an envelope.

@@ -101,10 +101,10 @@ func PlaceOf(id string) Place {
 	return Place{Partition: int(h % Partitions), Slot: int(h / Partitions % Slots)}
 }
 
-// checkID refuses what is not an id: nothing, over MaxID bytes, not UTF-8, not in Unicode's normal form C.
-// Any character is permitted, control characters included: ids are encoded before they become part of a
-// subject or a key.
-func checkID(field, id string) error {
+// CheckID refuses, by a [Refusal] that is about the field, what is not an id: nothing, over MaxID bytes, not UTF-8, not in
+// Unicode's normal form C. Any character is permitted, control characters included: ids are encoded before they become
+// part of a subject or a key.
+func CheckID(field, id string) error {
 	if id == "" {
 		return refuse(MissingField, field, "it is missing or empty")
 	}
@@ -123,7 +123,7 @@ func checkUnicode(field, s string) error {
 		return refuse(InvalidID, field, "%s is not valid UTF-8", quote(s))
 	}
 	if !norm.NFC.IsNormalString(s) {
-		return refuse(InvalidID, field, "%s is not in Unicode's normal form C (NFC); normalise it before sending", quote(s))
+		return refuse(InvalidID, field, "%s is not in Unicode's normal form C (NFC): write it as %s", quote(s), quote(norm.NFC.String(s)))
 	}
 	return nil
 }

@@ -8,10 +8,10 @@ func (e *HoldEvent) Validate() error {
 	default:
 		return refuse(UnknownKind, "kind", "%s is not an event of the log of holds", e.Kind)
 	}
-	if err := checkID("token_id", e.Token); err != nil {
+	if err := CheckID("token_id", e.Token); err != nil {
 		return err
 	}
-	if err := checkID("holder_id", e.Holder); err != nil {
+	if err := CheckID("holder_id", e.Holder); err != nil {
 		return err
 	}
 	switch {
@@ -22,7 +22,7 @@ func (e *HoldEvent) Validate() error {
 	case e.HoldID != "" && e.Kind == KindBalance:
 		return refuse(UnknownField, "hold_id", "a balance event has none")
 	case e.HoldID != "":
-		if err := checkID("hold_id", e.HoldID); err != nil {
+		if err := CheckID("hold_id", e.HoldID); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (e *PoHEvent) Validate() error {
 	if !e.Kind.IsPoH() {
 		return refuse(UnknownKind, "kind", "%s is not an event of the log of Proof of History", e.Kind)
 	}
-	if err := checkID("node", e.Node); err != nil {
+	if err := CheckID("node", e.Node); err != nil {
 		return err
 	}
 	if e.Latency < 0 {
@@ -89,17 +89,17 @@ func (e *PoHEvent) Validate() error {
 			return refuse(InvalidValue, "count", "%d is over %d", e.Peers, uint64(MaxPeers))
 		}
 	case KindHTTP:
-		if err := checkID("method", e.Method); err != nil {
+		if err := CheckID("method", e.Method); err != nil {
 			return err
 		}
-		if err := checkID("route", e.Route); err != nil {
+		if err := CheckID("route", e.Route); err != nil {
 			return err
 		}
 		if e.Status < 100 || e.Status > 999 {
 			return refuse(InvalidValue, "status", "%d is not an HTTP status, 100 to 999", e.Status)
 		}
 	case KindGRPC:
-		if err := checkID("method", e.Method); err != nil {
+		if err := CheckID("method", e.Method); err != nil {
 			return err
 		}
 		if int(e.Status) >= len(grpcCodes) {

@@ -180,3 +180,13 @@ func (h *Histogram) Quantile(q float64) (ns int64, ok bool) {
 	}
 	panic("poh: the sketch counts less than the histogram")
 }
+
+// Max returns the least latency, in nanoseconds, that the sketch knows none to be above: the largest of the highest of its
+// buckets that has something. So it is above the largest latency by at most 2^(1/32)−1 = 2.19 %, and up to 45 ns exact. ok
+// is false if the histogram is empty.
+func (h *Histogram) Max() (ns int64, ok bool) {
+	if h.Count() == 0 {
+		return 0, false
+	}
+	return mosts[h.sketch[len(h.sketch)-1].number], true
+}

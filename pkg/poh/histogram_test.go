@@ -156,6 +156,9 @@ func TestHistogramOfNothing(t *testing.T) {
 			if _, ok := h.Quantile(0.5); ok {
 				t.Error("it has a median")
 			}
+			if _, ok := h.Max(); ok {
+				t.Error("it has a largest latency")
+			}
 			if h.Count() != 0 || h.Sum() != (poh.Sum{}) || h.SumSeconds() != 0 || h.ZeroCount() != 0 {
 				t.Error("it counts something")
 			}
@@ -274,6 +277,31 @@ func TestQuantileBoundInEveryBucket(t *testing.T) {
 	if worst < 0.01094 || worst > 0.01095 {
 		t.Errorf("over 1 ms the worst error is %.4f %%; 1.095 %% is documented", 100*worst)
 	}
+}
+
+// No latency is above the largest that is told, which is off by at most 2^(1/32)−1 of it.
+func TestMaxBound(t *testing.T) {
+	check := func(all ...int64) (told, exact int64) {
+		told, ok := histogramOf(all...).Max()
+		exact = slices.Max(all)
+		if off := new(big.Int).Exp(big.NewInt(told), big.NewInt(32), nil); !ok || told < exact || off.Cmp(new(big.Int).Lsh(new(big.Int).Exp(big.NewInt(exact), big.NewInt(32), nil), 1)) > 0 {
+			t.Errorf("of %d latencies the largest is %d ns; it is told as %d ns", len(all), exact, told)
+		}
+		return told, exact
+	}
+	before := uint64(0)
+	for j := firstIndex; j <= lastIndex; j++ {
+		most := min(mostOf(j), math.MaxInt64)
+		if most == before {
+			continue
+		}
+		check(int64(before) + 1)
+		if told, exact := check(1, int64(most), 0); told != exact {
+			t.Errorf("the largest latency of a bucket, %d ns, is told as %d ns", exact, told)
+		}
+		before = most
+	}
+	check(0)
 }
 
 // withinBound tells, in integers, whether |got − exact| ≤ exact·(2^(1/32)−1)/2 + 1/2, that is whether

@@ -111,7 +111,7 @@ func generateKey(t *testing.T, kind ...string) (file string) {
 }
 
 // postOften posts events until the function returned is called: a hold that has ended and an open one of new holders each time, and
-// what nodes did.
+// what nodes did; and calls ingest.
 func postOften(t *testing.T, ingest string) (stop func()) {
 	t.Helper()
 	stopping, done := make(chan struct{}), make(chan struct{})
@@ -139,6 +139,7 @@ func postOften(t *testing.T, ingest string) (stop func()) {
 				{"kind":"gc","node":"n1","type":"minor"},{"kind":"peers","node":"n1","count":%d},
 				{"kind":"http","node":"n1","method":"GET","route":"/proofs/{id}","status":200,"latency":0.01},
 				{"kind":"grpc","node":"n1","method":"/poh.v1.PoH/Issue","code":"OK","latency":0.02}]`, n%9))
+			send("/grpc.health.v1.Health/Check", "{}")
 			select {
 			case <-tick.C:
 			case <-stopping:

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
@@ -92,6 +93,41 @@ func TestNumbersAreThoseOfTheExporter(t *testing.T) {
 		t.Errorf("the chart has %d lines", got)
 	}
 	b.quiet()
+}
+
+// At an instant before a holder's first hold its line has no mark, and of what is known since the beginning no instant is made up.
+func TestInstantBeforeTheLine(t *testing.T) {
+	needsBrowser(t)
+	w := newServer(t)
+	policy := state.DefaultPolicy()
+	policy.Score.Window, policy.Score.WindowStep = events.Time(time.Hour.Milliseconds()), events.Time(time.Minute.Milliseconds())
+	w.policy = &policy
+	w.startAggregator()
+	w.startExporter()
+	w.awaitReady()
+	w.put(hold("alice", time.Hour, one))
+	b := open(t, 1280, 1000, w.url()+"#at=2020-01-01T00:00:00Z&holder=alice")
+	b.state("Connected")
+	until(t, "the holder is shown", func() bool { return b.text("#holder .digits") == "0" })
+	if got := b.text("#holder figcaption"); !strings.HasSuffix(got, ", which begins after this instant") {
+		t.Errorf("the chart is of %q", got)
+	}
+	if got := eval[int](b, `document.querySelectorAll("#holder svg .here, #holder svg .now").length`); got != 0 {
+		t.Errorf("the chart has %d marks", got)
+	}
+	if got := b.text("#holder-body"); strings.Contains(got, "1970") || strings.Count(got, "its beginning") != 2 {
+		t.Errorf("it is said: %s", got)
+	}
+	b.quiet()
+}
+
+// What can be no id is told from what is not known.
+func TestSaysWhatIsWrongWithAnID(t *testing.T) {
+	needsBrowser(t)
+	w := newWorld(t)
+	b := open(t, 1280, 1000, w.url()+"#holder=cafe%CC%81")
+	b.state("Live")
+	until(t, "it is said", func() bool { return strings.HasSuffix(b.text("#holder-said"), `write it as "caf\u00e9"`) })
 }
 
 // Now, scores grow between answers, and lie between what the exporter says before and after.

@@ -17,6 +17,7 @@ import (
 	"github.com/city-chain/holdfast/internal/embedded"
 	"github.com/city-chain/holdfast/internal/export"
 	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
 	"github.com/city-chain/holdfast/pkg/events"
 )
@@ -31,8 +32,9 @@ type world struct {
 	client     *jetstream.Client
 	aggregator *running
 	exporter   *running
-	listen     string       // where the exporter listens
-	ahead      atomic.Int64 // nanoseconds by which the exporter's clock is ahead
+	listen     string        // where the exporter listens
+	ahead      atomic.Int64  // nanoseconds by which the exporter's clock is ahead
+	policy     *state.Policy // of the streams; nil: as always
 }
 
 // running is a service that runs.
@@ -105,7 +107,7 @@ func (w *world) connect(name string) *nats.Conn {
 func (w *world) startAggregator() {
 	w.t.Helper()
 	a, err := aggregate.New(aggregate.Options{
-		Conn: w.connect("aggregator"), Registry: prometheus.NewRegistry(), Health: service.NewHealth(), Logger: slog.New(slog.DiscardHandler),
+		Conn: w.connect("aggregator"), Policy: w.policy, Registry: prometheus.NewRegistry(), Health: service.NewHealth(), Logger: slog.New(slog.DiscardHandler),
 	})
 	if err != nil {
 		w.t.Fatal(err)

@@ -139,6 +139,9 @@ var comesToTheSame = map[string]string{
 	"job:holdfast_http_errors:ratio_rate5m: range 1 is longer":        "it is multiplied by 0",
 	"job:holdfast_http_errors:ratio_rate5m: range 1 is shorter":       "it is multiplied by 0",
 	"job:holdfast_http_errors:ratio_rate5m: matcher 4 takes all":      "it is multiplied by 0",
+	"job:holdfast_rpc_errors:ratio_rate5m: aggregation 1 is max":      "it is multiplied by 0",
+	"job:holdfast_rpc_errors:ratio_rate5m: range 1 is longer":         "it is multiplied by 0",
+	"job:holdfast_rpc_errors:ratio_rate5m: range 1 is shorter":        "it is multiplied by 0",
 }
 
 var (

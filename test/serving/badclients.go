@@ -20,6 +20,9 @@ import (
 
 const topN = "/holdfast.v1.HoldMetrics/TopN"
 
+// scrapeAgain is how long a scraper that does not read stays before it comes again: as long as an exporter bears it.
+const scrapeAgain = 10 * time.Second
+
 // answers counts what bad requests came to.
 type answers struct {
 	mu    sync.Mutex
@@ -61,6 +64,14 @@ func startBadClients(ctx context.Context, clients *sync.WaitGroup, r *rig, o *Op
 	again(o.Askers, web, func(c net.Conn) {
 		_, _ = io.WriteString(c, "GET /top?n=10000 HTTP/1.1\r\nHost: localhost\r\n\r\n")
 		<-ctx.Done()
+	})
+	again(o.Scrapers, web, func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetReadBuffer(2048) // what the system takes for it must not hold a scrape
+		_, _ = io.WriteString(c, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		select {
+		case <-time.After(scrapeAgain):
+		case <-ctx.Done():
+		}
 	})
 	for range o.Loops {
 		clients.Go(func() { oversize(ctx, a, r) })
@@ -165,7 +176,7 @@ func malformed(ctx context.Context, a *answers, r *rig) {
 	defer client.CloseIdleConnections()
 	paths := map[string]int{
 		"/top?n=-1": 400, "/top?n=1e9": 400, "/top?at=yesterday": 400, "/stats?at=-1": 400, "/top?x=%zz": 400, "/holders/": 400,
-		"/holders/%ff%fe": 404, "/holders/nobody%22%0a%3Cscript%3E": 404, "/nowhere": 404,
+		"/holders/%ff%fe": 400, "/holders/nobody%22%0a%3Cscript%3E": 404, "/nowhere": 404,
 	}
 	calls := []string{"{", "[]", `{"n":"x"}`, `{"n":-1}`, `{"at":"0000-00-00T00:00:00Z"}`, `{"page_token":"AAAA"}`, strings.Repeat("[", 10000)}
 	h2 := new(bytes.Buffer)

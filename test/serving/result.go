@@ -12,7 +12,7 @@ import (
 func (r *Result) Print(w io.Writer) {
 	say := func(format string, args ...any) { fmt.Fprintf(w, format+"\n", args...) }
 	say("%d holders, %d events published meanwhile, for %v", r.Holders, r.Updated, r.Duration)
-	say("idle connections %d, dawdlers %d, askers that do not read %d, readers %d, of whom %d never read", r.Idle, r.Dawdlers, r.Askers, r.Readers, r.Readers*3/10)
+	say("idle connections %d, dawdlers %d, askers that do not read %d, scrapers that do not %d, readers %d, of whom %d never read", r.Idle, r.Dawdlers, r.Askers, r.Scrapers, r.Readers, r.Readers*3/10)
 	say("")
 	say("before  %v", r.Before)
 	first, second := r.halves()

@@ -34,8 +34,9 @@ type rig struct {
 	server     *embedded.Server
 	jetstream  *jetstream.Client
 	publisher  *client.Publisher[events.HoldEvent]
+	proofs     *client.Publisher[events.PoHEvent]
 	publishing sync.WaitGroup
-	cancel     context.CancelFunc // of the publisher
+	cancel     context.CancelFunc // of the publishers
 	aggregator *process
 	exporter   *process
 	scraper    *http.Client
@@ -100,8 +101,12 @@ func (r *rig) connect(ctx context.Context) error {
 	if r.publisher, err = client.NewPublisher[events.HoldEvent](r.jetstream, client.PublisherOptions{Producer: "serving"}); err != nil {
 		return err
 	}
+	if r.proofs, err = client.NewPublisher[events.PoHEvent](r.jetstream, client.PublisherOptions{Producer: "serving"}); err != nil {
+		return err
+	}
 	publishing, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r.publishing.Go(func() { _ = r.publisher.Run(publishing) }) // what is not acknowledged is waited for by receipts
+	r.publishing.Go(func() { _ = r.proofs.Run(publishing) })
 	r.cancel = func() {
 		cancel()
 		r.publishing.Wait()
@@ -225,8 +230,8 @@ func hold(i int) events.HoldEvent {
 	return e
 }
 
-// fill has every holder hold something, and waits until the exporter knows.
-func (r *rig) fill(ctx context.Context, holders int) error {
+// fill has every holder hold something, and nodes answer requests of so many routes, and waits until the exporter knows.
+func (r *rig) fill(ctx context.Context, holders, routes int) error {
 	var receipt *client.Receipt
 	for from := 0; from < holders; from += 10_000 {
 		list := make([]events.HoldEvent, min(10_000, holders-from))
@@ -240,6 +245,19 @@ func (r *rig) fill(ctx context.Context, holders int) error {
 		}
 	}
 	if err := receipt.Wait(ctx); err != nil {
+		return err
+	}
+	requests := make([]events.PoHEvent, routes)
+	for i := range requests {
+		requests[i] = events.PoHEvent{
+			Kind: events.KindHTTP, Node: fmt.Sprint("node-", i%10), Method: http.MethodGet, Route: fmt.Sprint("/route/", i), Status: http.StatusOK, Latency: rand.Int64N(1e9),
+		}
+	}
+	receipt, err := r.proofs.Send(ctx, requests)
+	if err == nil {
+		err = receipt.Wait(ctx)
+	}
+	if err != nil {
 		return err
 	}
 	return r.folded(ctx)
@@ -256,7 +274,12 @@ func (r *rig) folded(ctx context.Context) error {
 		var answer struct {
 			Logs []struct{ Partitions []struct{ Messages uint64 } }
 		}
-		stream, err := r.jetstream.StreamState(ctx, jetstream.Holds)
+		holds, err := r.jetstream.StreamState(ctx, jetstream.Holds)
+		if err != nil {
+			behind = err.Error()
+			return false
+		}
+		poh, err := r.jetstream.StreamState(ctx, jetstream.PoH)
 		if err == nil {
 			err = r.ask(ctx, "/stats", &answer)
 		}
@@ -265,11 +288,13 @@ func (r *rig) folded(ctx context.Context) error {
 			return false
 		}
 		folded := uint64(0)
-		for _, p := range answer.Logs[0].Partitions {
-			folded += p.Messages
+		for _, l := range answer.Logs {
+			for _, p := range l.Partitions {
+				folded += p.Messages
+			}
 		}
-		behind = fmt.Sprintf("%d of %d messages", folded, stream.Messages)
-		return folded == stream.Messages
+		behind = fmt.Sprintf("%d of %d messages", folded, holds.Messages+poh.Messages)
+		return folded == holds.Messages+poh.Messages
 	})
 	if err != nil {
 		return fmt.Errorf("%w (%s)", err, behind)

@@ -13,10 +13,12 @@ import (
 // Options say what comes at the exporter.
 type Options struct {
 	Holders  int
+	Routes   int // of HTTP requests that nodes answered, each a histogram in the exposition
 	Updates  int // events a second
 	Idle     int // connections
 	Dawdlers int // connections
 	Askers   int // connections
+	Scrapers int // connections
 	Loops    int // clients
 	Readers  int // streams of Broadcast
 	Duration time.Duration
@@ -24,12 +26,13 @@ type Options struct {
 }
 
 // What the exporter takes above what it took at rest, as the runs in bench/results/serving.txt had it, garbage that is not
-// collected yet with it: for each connection, the bodies and answers of all those among them; and for each reader of Broadcast. The
-// exporter's limits permit more (64 MiB of messages that readers share, 64 answers of 8 MiB at a time), so they would
-// not show that a client costs half as much again as it did.
+// collected yet with it: for each connection, the bodies and answers of all those among them; for each reader of Broadcast; and for
+// each scraper that does not read. The exporter's limits permit more (64 MiB of messages that readers share, 64 answers of 8 MiB at
+// a time), so they would not show that a client costs half as much again as it did.
 const (
 	connectionBytes = 45 << 10
 	readerBytes     = 200 << 10
+	scraperBytes    = 8 << 20  // an exposition with 1,800 routes, and what it was encoded in
 	connectionsMost = 2 * 4096 // to two addresses
 )
 
@@ -40,8 +43,8 @@ const (
 
 // bound returns how much memory an exporter may take that took so much at rest, in bytes.
 func (o *Options) bound(atRest float64) float64 {
-	connections := min(o.Idle+o.Dawdlers+o.Askers, connectionsMost) + o.Readers
-	return noise * (atRest + float64(connections*connectionBytes+o.Readers*readerBytes))
+	connections := min(o.Idle+o.Dawdlers+o.Askers+o.Scrapers, connectionsMost) + o.Readers
+	return noise * (atRest + float64(connections*connectionBytes+o.Readers*readerBytes+o.Scrapers*scraperBytes))
 }
 
 // Result is what was measured.
@@ -70,8 +73,8 @@ func Run(ctx context.Context, o Options) (*Result, error) {
 		return nil, err
 	}
 	defer rig.stop()
-	o.Logf("filling in %d holders", o.Holders)
-	if err := rig.fill(ctx, o.Holders); err != nil {
+	o.Logf("filling in %d holders and %d routes", o.Holders, o.Routes)
+	if err := rig.fill(ctx, o.Holders, o.Routes); err != nil {
 		return nil, err
 	}
 	result := &Result{Options: o}

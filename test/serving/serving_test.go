@@ -13,7 +13,7 @@ func TestServing(t *testing.T) {
 	if !*whole {
 		t.Skip("NOT CHECKED, as it takes a minute: that an exporter serves on whatever its clients do. To check: go test -count=1 -v ./test/serving -serving")
 	}
-	o := Options{Holders: 20_000, Updates: 5000, Idle: 9000, Dawdlers: 200, Askers: 100, Loops: 2, Readers: 300, Duration: 15 * time.Second, Logf: t.Logf}
+	o := Options{Holders: 20_000, Routes: 1800, Updates: 5000, Idle: 9000, Dawdlers: 200, Askers: 100, Scrapers: 8, Loops: 2, Readers: 300, Duration: 15 * time.Second, Logf: t.Logf}
 	result, err := Run(t.Context(), o)
 	if result != nil {
 		result.Print(t.Output())
@@ -67,6 +67,7 @@ func TestBound(t *testing.T) {
 		"bench/results/serving.txt, the first": {Options{Idle: 10_000, Dawdlers: 500, Askers: 300, Readers: 1000}, 50 * mib, 657 * mib},
 		"the second":                           {Options{Readers: 1000}, 50 * mib, 295 * mib},
 		"in short, beside ten other processes": {Options{Idle: 9000, Dawdlers: 200, Askers: 100, Readers: 300}, 38 * mib, 541 * mib},
+		"with scrapers that do not read":       {Options{Idle: 9000, Dawdlers: 200, Askers: 100, Scrapers: 8, Readers: 300}, 42 * mib, 648 * mib},
 	} {
 		if most := run.bound(run.rest); most < 1.1*run.peak || most >= 1.5*run.peak {
 			t.Errorf("%s: it took %.0f MiB, and the bound is %.0f", name, run.peak/mib, most/mib)

@@ -14,7 +14,8 @@
 //
 // Errors have the codes that the calls name, and details (package google.rpc) that a program can go by:
 //
-//   - INVALID_ARGUMENT: BadRequest, with the request's field and what is wrong with it.
+//   - INVALID_ARGUMENT: BadRequest, with the request's field and what is wrong with it. None where no request could be
+//     read, as of JSON with a field that there is not, or a value that is none of its field's type: the message says it.
 //   - NOT_FOUND: there is no such holder. ErrorInfo with the reason NO_HOLDER.
 //   - OUT_OF_RANGE: `at` lies before what the state still knows, as holds that have ended are summed up; the stream
 //     knows, and a replay answers. ErrorInfo with the reason FORGOTTEN and the metadata known_since, in RFC 3339: the

@@ -31,7 +31,7 @@ function drawHolder(now) {
       ['Rate', el('span', {}, `${rateText(line.rate)} a second`, ...line.until === null ? [] : [', until ', moment(line.until)])],
       ['Open holds', `${count(h.open_holds)} of ${count(h.holds)}`],
       ['Last event', moment(ms(h.last_event))],
-      ['Known since', h.known_since > 0 ? moment(ms(h.known_since)) : 'its beginning'],
+      ['Known since', knownSince(h)],
       ['Expires', h.expires === null ? null : el('span', {}, 'after ', moment(ms(h.expires)))],
     ]),
     el('p', { class: 'exact' }, 'Exactly ', el('span', { class: 'digits' }, h.score_exact), ` weight·s at ${instant(line.at)}`),
@@ -42,12 +42,15 @@ function drawHolder(now) {
   tickHolder(t);
 }
 
+// knownSince is from when on a score or a window's is known.
+const knownSince = of => of.known_since > 0 ? moment(ms(of.known_since)) : 'its beginning';
+
 function drawLine(line, t) {
   if (!line.length) return null;
   const points = line.map(p => ({ at: ms(p.at), value: p.score, rate: p.rate }));
   const width = Math.max(280, find('holder-body').clientWidth);
   return el('figure', {},
-    el('figcaption', {}, 'Score over time ', el('span', { class: 'unit' }, 'weight·s, UTC')),
+    el('figcaption', {}, 'Score over time ', el('span', { class: 'unit' }, 'weight·s, UTC'), t < points[0].at ? ', which begins after this instant' : ''),
     chart(points, t, width),
     el('details', { 'data-focus': 'line' }, el('summary', { 'data-focus': 'line table' }, 'The same as a table'),
       table('From each instant on the score grows by the rate beside it', [{ name: 'From' }, { name: 'Score', number: true }, { name: 'Rate', number: true, unit: '1/s' }],
@@ -80,7 +83,7 @@ function crossing(a, b) {
 function drawWindows(windows) {
   if (!windows.length) return null;
   return table('Windows', [{ name: 'The last' }, { name: 'Score', number: true, unit: 'weight·s' }, { name: 'Known since', number: true }],
-    windows.map(w => [span(ms(w.seconds)), w.score_exact === null ? 'not known' : grouped(units(w.score_exact, scoreDigits), scoreDigits, 3), moment(ms(w.known_since))]));
+    windows.map(w => [span(ms(w.seconds)), w.score_exact === null ? 'not known' : grouped(units(w.score_exact, scoreDigits), scoreDigits, 3), knownSince(w)]));
 }
 
 const mostUnfinished = 100;

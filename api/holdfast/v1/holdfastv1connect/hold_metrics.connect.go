@@ -14,7 +14,8 @@
 //
 // Errors have the codes that the calls name, and details (package google.rpc) that a program can go by:
 //
-//   - INVALID_ARGUMENT: BadRequest, with the request's field and what is wrong with it.
+//   - INVALID_ARGUMENT: BadRequest, with the request's field and what is wrong with it. None where no request could be
+//     read, as of JSON with a field that there is not, or a value that is none of its field's type: the message says it.
 //   - NOT_FOUND: there is no such holder. ErrorInfo with the reason NO_HOLDER.
 //   - OUT_OF_RANGE: `at` lies before what the state still knows, as holds that have ended are summed up; the stream
 //     knows, and a replay answers. ErrorInfo with the reason FORGOTTEN and the metadata known_since, in RFC 3339: the
@@ -87,8 +88,8 @@ type HoldMetricsClient interface {
 	// Holder returns what is known of one holder at an instant: its score and rank, its neighbours in the ranking, its
 	// open holds.
 	//
-	// Errors: INVALID_ARGUMENT (holder_id, at), NOT_FOUND (there is none of that id, it held nothing yet, or it has
-	// expired), OUT_OF_RANGE (at), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (holder_id, at), NOT_FOUND (there is none of that id, or it has expired), OUT_OF_RANGE (at),
+	// UNAVAILABLE. Before its first hold begins, a holder has the score 0.
 	Holder(context.Context, *connect.Request[v1.HolderRequest]) (*connect.Response[v1.HolderResponse], error)
 	// Broadcast sends the scores of holders, and from then on those that change. First comes a snapshot: snapshot_begin,
 	// all holders in as many messages as it takes, snapshot_end; then, once an interval, what has changed since, each
@@ -211,8 +212,8 @@ type HoldMetricsHandler interface {
 	// Holder returns what is known of one holder at an instant: its score and rank, its neighbours in the ranking, its
 	// open holds.
 	//
-	// Errors: INVALID_ARGUMENT (holder_id, at), NOT_FOUND (there is none of that id, it held nothing yet, or it has
-	// expired), OUT_OF_RANGE (at), UNAVAILABLE.
+	// Errors: INVALID_ARGUMENT (holder_id, at), NOT_FOUND (there is none of that id, or it has expired), OUT_OF_RANGE (at),
+	// UNAVAILABLE. Before its first hold begins, a holder has the score 0.
 	Holder(context.Context, *connect.Request[v1.HolderRequest]) (*connect.Response[v1.HolderResponse], error)
 	// Broadcast sends the scores of holders, and from then on those that change. First comes a snapshot: snapshot_begin,
 	// all holders in as many messages as it takes, snapshot_end; then, once an interval, what has changed since, each
