@@ -186,7 +186,24 @@ func (s *Service) server(policy *state.Policy) func(context.Context, *partition.
 
 // status tells the other workers how far a partition has come.
 func (s *Service) status(p int) partition.Status {
-	return partition.Status{Holds: s.progressOf(jetstream.Holds, p).status(), PoH: s.progressOf(jetstream.PoH, p).status()}
+	return partition.Status{Holds: s.logStatus(jetstream.Holds, p), PoH: s.logStatus(jetstream.PoH, p)}
+}
+
+func (s *Service) logStatus(log jetstream.Log, p int) partition.LogStatus {
+	status := s.progressOf(log, p).status()
+	s.mu.Lock()
+	err, reported := s.serving[partitionName(log.Stream, p)]
+	s.mu.Unlock()
+	switch {
+	case !reported, errors.Is(err, errLoading):
+		status.State = partition.Loading
+	case err != nil:
+		status.State, status.Reason = partition.Failing, partition.Shorten(err.Error())
+		if _, stopped := errors.AsType[stoppedError](err); stopped {
+			status.State = partition.Stopped
+		}
+	}
+	return status
 }
 
 // progressOf returns where a partition's worker notes how far it is.
@@ -256,6 +273,11 @@ func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
 
 // errLoading is why a partition is not served before it has been loaded.
 var errLoading = errors.New("loading")
+
+// stoppedError is one after which a partition waits for an operator's decision.
+type stoppedError struct{ error }
+
+func (e stoppedError) Unwrap() error { return e.error }
 
 // report says whether a partition that is ours is served, and tells Health.
 func (s *Service) report(name string, err error) {

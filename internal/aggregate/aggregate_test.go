@@ -19,6 +19,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -548,6 +549,14 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 		err := o.Health.Err()
 		return err != nil && strings.Contains(err.Error(), "belongs to something else") && strings.Contains(err.Error(), "delete the bucket")
 	})
+	s.wait("the others are not told", func() bool {
+		r, err := partition.Survey(t.Context(), s.client.Bucket(jetstream.Workers))
+		if err != nil || len(r.Partitions) == 0 || r.Workers[0].State != partition.Failing {
+			return false
+		}
+		holds := r.Partitions[0].Holds
+		return holds.State == partition.Failing && strings.Contains(holds.Reason, "belongs to something else") && holds.Pending == nil && r.Workers[0].Lag.Holds == nil
+	})
 	s.publish(jetstream.PoH.Subject("holder-1"), []byte(`{"kind":"gc","node":"holder-1","type":"minor"}`))
 	place := events.PlaceOf("holder-1").Partition
 	s.wait("the other log does not go on", func() bool {
@@ -731,6 +740,10 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 		c := s.checkpoint(jetstream.Holds, idle)
 		return c != nil && c.Sequence == now.LastSequence && c.Messages() == 0
 	})
+	s.wait("it is not known that no message waits", func() bool {
+		status := service.status(idle).Holds
+		return status.State == "" && status.Pending != nil && *status.Pending == 0
+	})
 	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
 		t.Fatal(err)
 	}
@@ -744,6 +757,10 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 		}
 		return m.GetGauge().GetValue() == 1
 	})
+	s.wait("the others are not told that it stops", func() bool { return service.status(idle).Holds.State == partition.Stopped })
+	if status := service.status(idle).Holds; status.Pending != nil || !strings.Contains(status.Reason, "put the stream HOLDS back") {
+		t.Errorf("%+v", status)
+	}
 	cancel()
 	<-done
 }
