@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -82,14 +83,14 @@ func Survey(ctx context.Context, bucket Loader) (Roster, error) {
 			if err == nil {
 				r.Partitions = append(r.Partitions, Holding{n, lease})
 			}
-			errs = append(errs, err)
+			errs = append(errs, advise(e.Key, err))
 			continue
 		}
 		member, err := decodeMember(e.Key, e.Value)
 		if err == nil {
 			workers[member.ID] = newParticipant(member)
 		}
-		errs = append(errs, err)
+		errs = append(errs, advise(e.Key, err))
 	}
 	slices.SortFunc(r.Partitions, func(a, b Holding) int { return cmp.Compare(a.Partition, b.Partition) })
 	for _, h := range r.Partitions {
@@ -110,6 +111,14 @@ func Survey(ctx context.Context, bucket Loader) (Roster, error) {
 		}
 	}
 	return r, errors.Join(errs...)
+}
+
+// advise adds to an error about a key what to do about it.
+func advise(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (if no aggregator of a newer version runs, delete it: nats kv del %s %s)", err, jetstream.Workers, key)
 }
 
 func newParticipant(m memberRecord) *Participant {

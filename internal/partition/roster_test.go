@@ -72,8 +72,8 @@ func TestSurvey(t *testing.T) {
 		t.Errorf("beside unreadable keys:\n%s", diff)
 	}
 	for _, key := range []string{"x.y", leaseKey(1)} {
-		if err == nil || !strings.Contains(err.Error(), key) {
-			t.Errorf("%s is not named: %v", key, err)
+		if err == nil || !strings.Contains(err.Error(), "delete it: nats kv del WORKERS "+key) {
+			t.Errorf("what to do about %s is not said: %v", key, err)
 		}
 	}
 }
