@@ -241,24 +241,49 @@ var errPolicy = errors.New("the recorded policy cannot be followed")
 
 // apply makes what is missing, once.
 func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
-	declared := jetstream.Declaration{Replicas: s.Replicas}
-	recorded, err := s.client.Policy(ctx, jetstream.Holds)
+	recorded, err := s.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.applyTo(ctx, recorded)
+}
+
+// recorded returns the policy that is recorded with the logs; nil = there is none of them.
+func (s *Service) recorded(ctx context.Context) (map[string]string, error) {
+	for _, log := range jetstream.Logs() {
+		policy, err := s.client.Policy(ctx, log)
+		if !errors.Is(err, jetstream.ErrNoStream) {
+			return policy, err
+		}
+	}
+	return nil, nil
+}
+
+// applyTo makes what is missing, where a policy was recorded when it was looked for; nil = there was none.
+func (s *Service) applyTo(ctx context.Context, recorded map[string]string) (*state.Policy, error) {
+	declared := jetstream.Declaration{Replicas: s.Replicas, Policy: recorded}
 	switch {
 	case s.Policy != nil:
 		declared.Policy = s.Policy.Map()
-	case errors.Is(err, jetstream.ErrNoStream):
+	case recorded == nil:
 		standard := state.DefaultPolicy()
 		declared.Policy = standard.Map()
-	case err != nil:
-		return nil, err
-	default:
-		declared.Policy = recorded
 	}
 	changes, err := s.client.Apply(ctx, declared)
 	for _, c := range changes {
 		s.Logger.Info("created "+c.Created, "component", "aggregator")
 	}
 	if drift, ok := errors.AsType[*jetstream.DriftError](err); ok {
+		if recorded == nil {
+			// Another aggregator may have made the streams meanwhile: its policy is the one in force.
+			recorded, err = s.recorded(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if recorded != nil {
+				return s.applyTo(ctx, recorded)
+			}
+		}
 		return nil, byFlags(drift, recorded)
 	}
 	if err != nil {

@@ -656,6 +656,47 @@ func TestAnotherPolicyIsRefused(t *testing.T) {
 	}
 }
 
+// Of two that find no streams at once, the one that comes too late follows the policy of the other, or is told it.
+func TestAnotherMadeTheStreamsMeanwhile(t *testing.T) {
+	s := startServer(t)
+	made, other := state.DefaultPolicy(), state.DefaultPolicy()
+	made.Score.TTL, other.Score.TTL = 86_400_000, 1000
+	o := s.options()
+	o.Policy = &made
+	s.start(o)()
+	late := func(p *state.Policy) (*state.Policy, error) {
+		t.Helper()
+		o := s.options()
+		o.Policy = p
+		service, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return service.applyTo(t.Context(), nil) // as it was when it looked
+	}
+	follows, err := late(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made.Map(), follows.Map()); diff != "" {
+		t.Errorf("without flags it goes by (-recorded +its own):\n%s", diff)
+	}
+	const want = "--ttl=1s is not what the streams were made with, and a policy stays as it is: start with --ttl=24h0m0s, or leave all flags of the policy out"
+	if _, err = late(&other); err == nil || err.Error() != want {
+		t.Errorf("with other flags it says\n%v\nnot\n%s", err, want)
+	}
+
+	// A log that was deleted is made again under the policy of the other.
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	s.start(s.options())()
+	again, err := s.client.Policy(t.Context(), jetstream.Holds)
+	if diff := cmp.Diff(made.Map(), again); err != nil || diff != "" {
+		t.Errorf("HOLDS is made again with (-that of POH +its own): %v\n%s", err, diff)
+	}
+}
+
 // So is one that is to keep another number of copies; what no flag can make good is told as it is.
 func TestOtherDriftIsTold(t *testing.T) {
 	s := startServer(t)
