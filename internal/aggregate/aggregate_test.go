@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -723,6 +724,58 @@ func TestOtherDriftIsTold(t *testing.T) {
 	if err := byFlags(drift, nil); err != drift {
 		t.Errorf("of a stream with an age limit: %v", err)
 	}
+}
+
+// What keeps the streams from being made, and may not pass by itself, is told with what to do; it is tried again until it has passed.
+func TestWhatKeepsStreamsFromBeingMade(t *testing.T) {
+	s := startServer(t)
+	begin := func(o Options) (service *Service, stop func()) {
+		t.Helper()
+		service, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- service.Run(ctx) }()
+		return service, func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	told := func(o Options, words ...string) {
+		t.Helper()
+		s.wait("nobody is told "+words[0], func() bool {
+			err := o.Health.Err()
+			return err != nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(err.Error(), w) })
+		})
+	}
+	o := s.options()
+	o.Replicas = 3
+	_, stop := begin(o)
+	told(o, "--replicas=3 needs as many NATS servers", "start the aggregator with fewer replicas")
+	stop()
+
+	if _, err := s.conn.Request("$JS.API.STREAM.CREATE.MINE", []byte(`{"name":"MINE","subjects":["hold.>"]}`), deadline); err != nil {
+		t.Fatal(err)
+	}
+	o = s.options()
+	service, stop := begin(o)
+	told(o, "another stream takes its subjects (stream MINE, of hold.*)", "give the other stream other subjects")
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.MINE", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("it does not go on", func() bool {
+		select {
+		case <-service.Ready():
+			return true
+		default:
+			return false
+		}
+	})
+	stop()
 }
 
 // Every entry of the policy has a flag, and every flag of the policy is one of them.
