@@ -79,30 +79,39 @@ func showWorkers(w io.Writer, r partition.Roster) {
 	}
 	fmt.Fprintf(w, "partitions without an owner: %s\n", list(r.Unowned))
 	for _, t := range troubles(r) {
-		fmt.Fprintf(w, "%s %s: %s\n", t.stream, list(t.partitions), t.what)
+		fmt.Fprintf(w, "%s %s: %s\n", t.stream, list(t.partitions), t)
 	}
 }
 
 // trouble is what is wrong with some partitions of a stream.
 type trouble struct {
-	stream, what string
-	partitions   []int
+	stream     string
+	partitions []int
+	status     partition.LogStatus // of the first
+	more       bool                // the reasons of others differ
 }
 
-// troubles returns what is wrong, those partitions together that have the same.
+func (t trouble) String() string {
+	if t.more {
+		return condition(t.status) + " (and others: --partitions shows each)"
+	}
+	return condition(t.status)
+}
+
+// troubles returns what is wrong, those partitions together that are in the same state.
 func troubles(r partition.Roster) []trouble {
 	var all []trouble
 	add := func(stream string, n int, s partition.LogStatus) {
 		if s.State == "" {
 			return
 		}
-		what := condition(s)
-		i := slices.IndexFunc(all, func(t trouble) bool { return t.stream == stream && t.what == what })
+		i := slices.IndexFunc(all, func(t trouble) bool { return t.stream == stream && t.status.State == s.State })
 		if i < 0 {
 			i = len(all)
-			all = append(all, trouble{stream: stream, what: what})
+			all = append(all, trouble{stream: stream, status: s})
 		}
 		all[i].partitions = append(all[i].partitions, n)
+		all[i].more = all[i].more || s.Reason != all[i].status.Reason
 	}
 	for _, h := range r.Partitions {
 		add(jetstream.Holds.Stream, h.Partition, h.Holds)

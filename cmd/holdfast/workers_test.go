@@ -133,7 +133,7 @@ func TestShowWorkers(t *testing.T) {
 	r := partition.Roster{
 		Workers: []partition.Participant{
 			{Worker: partition.Worker{ID: "ABCDEFGHIJ"}, State: partition.Gone, Partitions: []int{1}, Lag: partition.Lag{Holds: new(uint64), PoH: new(uint64)}},
-			{Worker: partition.Worker{ID: "BCDEFGHIJK", Host: "h", PID: 7, Started: time.Unix(0, 0)}, State: partition.Stopped, Partitions: []int{3, 4}, Lag: partition.Lag{PoH: new(uint64)}},
+			{Worker: partition.Worker{ID: "BCDEFGHIJK", Host: "h", PID: 7, Started: time.Unix(0, 0)}, State: partition.Stopped, Partitions: []int{3, 4, 5, 6}, Lag: partition.Lag{PoH: new(uint64)}},
 		},
 		Partitions: []partition.Holding{
 			{Partition: 1, Tenancy: partition.Tenancy{Owner: "ABCDEFGHIJ", Since: time.Unix(0, 0), Status: partition.Status{
@@ -141,6 +141,12 @@ func TestShowWorkers(t *testing.T) {
 			}}},
 			{Partition: 3, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{Holds: gone}}},
 			{Partition: 4, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{Holds: gone, PoH: partition.LogStatus{State: partition.Loading}}}},
+			{Partition: 5, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{
+				PoH: partition.LogStatus{State: partition.Failing, Reason: "no disk"},
+			}}},
+			{Partition: 6, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{
+				PoH: partition.LogStatus{State: partition.Failing, Reason: "no leader"},
+			}}},
 		},
 		Unowned: []int{0, 2},
 	}
@@ -148,8 +154,8 @@ func TestShowWorkers(t *testing.T) {
 	showWorkers(&b, r)
 	showPartitions(&b, r)
 	for _, want := range []string{
-		"ABCDEFGH\t-\t-\t-\t1\t0\t0\tgone\n", "BCDEFGHI\th/7\t-\t1970-01-01T00:00:00Z\t2\t?\t0\tstopped\n", "partitions without an owner: 0, 2\n",
-		"HOLDS 3, 4: stopped: the stream\\nis gone\nPOH 4: loading\n",
+		"ABCDEFGH\t-\t-\t-\t1\t0\t0\tgone\n", "BCDEFGHI\th/7\t-\t1970-01-01T00:00:00Z\t4\t?\t0\tstopped\n", "partitions without an owner: 0, 2\n",
+		"HOLDS 3, 4: stopped: the stream\\nis gone\nPOH 4: loading\nPOH 5, 6: failing: no disk (and others: --partitions shows each)\n",
 		"0\tnobody\t-\t-\t-\t-\n1\tABCDEFGH\t1970-01-01T00:00:00Z\t0\t0\tserving\n2\tnobody",
 		"3\tBCDEFGHI\t1970-01-01T00:00:00Z\t?\t?\tHOLDS stopped: the stream\\nis gone\n", "\tHOLDS stopped: the stream\\nis gone; POH loading\n",
 	} {
