@@ -48,18 +48,20 @@ function drawRefused(refused) {
   return table('Refused events', [{ name: 'Reason' }, { name: 'Events', number: true }], reasons.map(([reason, n]) => [reason.replaceAll('_', ' '), count(n)]));
 }
 
-// notServed says which partitions have an owner that does not serve them, and why: a sentence for those that have the same.
+// notServed says which partitions have an owner that does not serve them: a sentence for those in the same state, with the reason of
+// the first.
 function notServed(owners) {
   const alike = new Map();
   owners.forEach((owner, i) => {
     for (const stream of ['HOLDS', 'POH']) {
       const { state, reason } = owner?.[stream] ?? {};
       if (state !== 'failing' && state !== 'stopped') continue;
-      const what = `of ${stream} ${state}: ${reason}.`;
-      alike.set(what, [...alike.get(what) ?? [], i]);
+      const what = `of ${stream} ${state}`;
+      if (!alike.has(what)) alike.set(what, { which: [], reason });
+      alike.get(what).which.push(i);
     }
   });
-  return [...alike].map(([what, which]) => `${which.length === 1 ? 'Partition' : 'Partitions'} ${which.join(', ')} ${what}`);
+  return [...alike].map(([what, { which, reason }]) => `${which.length === 1 ? 'Partition' : 'Partitions'} ${which.join(', ')} ${what}: ${reason}.`);
 }
 
 // troubles says what is out of order: the worst first, each in a sentence.
