@@ -55,7 +55,7 @@ var operatorsFields = []string{"description", "placement", "max_bytes"}
 
 // Apply creates the streams and buckets that are missing and leaves those that
 // exist as they are. If one of those differs from the declaration it returns a
-// *DriftError and creates nothing. It may be called by several processes at
+// *DriftError and creates nothing; it may also return ErrReplicas or ErrSubjectsTaken. It may be called by several processes at
 // once and again at any time; after an error it can simply be repeated.
 //
 // The changes are those that were made, also beside an error.
@@ -99,7 +99,13 @@ func (c *Client) create(ctx context.Context, want object) (created bool, err err
 	if err = c.createStream(ctx, config); err == nil {
 		return true, nil
 	}
-	if e, ok := errors.AsType[*jetstream.APIError](err); !ok || e.ErrorCode != codeNameInUse {
+	e, answered := errors.AsType[*jetstream.APIError](err)
+	switch {
+	case answered && (e.ErrorCode == codeNoReplicas || e.ErrorCode == codeNoPeers):
+		return false, fmt.Errorf("%w: %w", ErrReplicas, e)
+	case answered && e.ErrorCode == codeSubjectsOverlap:
+		return false, fmt.Errorf("%w%s: %w", ErrSubjectsTaken, c.takenBy(ctx, config), e)
+	case !answered || e.ErrorCode != codeNameInUse:
 		return false, readError(err)
 	}
 	have, err := c.streamInfo(ctx, config.Name, "")
@@ -110,6 +116,19 @@ func (c *Client) create(ctx context.Context, want object) (created bool, err err
 		return false, &DriftError{drift}
 	}
 	return false, nil
+}
+
+// takenBy names a stream that takes subjects of one that cannot be made, as in " (stream X, of hold.*)"; it is empty if that cannot be found out,
+// which not every user may.
+func (c *Client) takenBy(ctx context.Context, config jetstream.StreamConfig) string {
+	ctx, cancel := context.WithTimeout(ctx, readTimeout)
+	defer cancel()
+	for _, subject := range config.Subjects {
+		for name := range c.js.StreamNames(ctx, jetstream.WithStreamListSubject(subject)).Name() {
+			return fmt.Sprintf(" (stream %s, of %s)", name, subject)
+		}
+	}
+	return ""
 }
 
 // createStream may repeat itself: to create what is there already, and is the

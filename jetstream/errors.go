@@ -40,6 +40,15 @@ var (
 	ErrNoStream = errors.New("no such stream or bucket")
 )
 
+// Why Apply cannot make a stream. Both may pass by themselves or not.
+var (
+	// ErrReplicas: there are not as many servers as are to keep it.
+	ErrReplicas = errors.New("not enough servers to keep so many copies")
+
+	// ErrSubjectsTaken: another stream takes its subjects.
+	ErrSubjectsTaken = errors.New("another stream takes its subjects")
+)
+
 // What a read may come to.
 var (
 	// ErrKeyNotFound: the key has no value: never written, deleted, or expired.
@@ -70,6 +79,7 @@ var (
 // errors.json. nats.go has no constants for the most of them.
 const (
 	codeAccountLimit      jetstream.ErrorCode = 10002
+	codeNoPeers           jetstream.ErrorCode = 10005
 	codeNotAvailable      jetstream.ErrorCode = 10008
 	codeNotLeader         jetstream.ErrorCode = 10009
 	codeInsufficient      jetstream.ErrorCode = 10023
@@ -79,7 +89,9 @@ const (
 	codeMessageTooLarge   jetstream.ErrorCode = 10054
 	codeNameInUse         jetstream.ErrorCode = 10058
 	codeStreamNotFound    jetstream.ErrorCode = 10059
+	codeSubjectsOverlap   jetstream.ErrorCode = 10065
 	codeWrongSequence     jetstream.ErrorCode = 10071
+	codeNoReplicas        jetstream.ErrorCode = 10074 // by a server that is in no cluster
 	codeStoreFailed       jetstream.ErrorCode = 10077
 	codeHeaderTooLarge    jetstream.ErrorCode = 10097
 	codeStreamOffline     jetstream.ErrorCode = 10118

@@ -76,6 +76,17 @@ func (r *Reader) Next(ctx context.Context) (Message, error) {
 	return m, nil
 }
 
+// Waiting returns how many messages waited when the reader attached; it is to be
+// called before the first Next.
+func (r *Reader) Waiting() uint64 {
+	r.f.mu.Lock()
+	defer r.f.mu.Unlock()
+	if r.f.at == nil {
+		return 0
+	}
+	return r.f.at.pending
+}
+
 // Stop ends the reader and a Next that waits. It returns when nothing of the
 // reader is left behind. It may be called more than once.
 func (r *Reader) Stop() { r.f.stop() }

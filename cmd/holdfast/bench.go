@@ -23,9 +23,9 @@ import (
 // benchmark measures the pipeline on a server of its own, or on the user's.
 type benchmark struct {
 	Holders  int           `help:"How many holders there are." default:"100000"`
-	Events   int           `help:"How many events each round publishes." default:"2000000"`
+	Events   *int          `help:"How many events each round publishes (default: 2000000; with --rate, as many as 20 seconds have, or half of --duration)." placeholder:"N"`
 	Envelope int           `help:"How many events a message may carry, of both; the more, the less is left for JetStream to do." default:"256"`
-	Rounds   int           `help:"How many times the pipeline and raw JetStream take turns; the medians count." default:"3"`
+	Rounds   *int          `help:"How many times the pipeline and raw JetStream take turns; the medians count (default: 3). Not with --rate." placeholder:"N"`
 	Rate     int           `help:"Publish so many events a second instead, and measure how long they take to be in the bucket." placeholder:"N"`
 	Duration time.Duration `help:"How long all of it may take; rounds that do not fit are left out." default:"1m"`
 	JSON     bool          `name:"json" help:"Show the result as one JSON object."`
@@ -42,15 +42,46 @@ func (b *benchmark) Validate() error {
 	if b.Envelope > events.MaxBatch {
 		return fmt.Errorf("--envelope=%d: it is at most %d", b.Envelope, events.MaxBatch)
 	}
-	for name, n := range map[string]int{"envelope": b.Envelope, "holders": b.Holders, "events": b.Events, "rounds": b.Rounds} {
-		if n < 1 {
-			return fmt.Errorf("--%s=%d: it is 1 or more", name, n)
+	for name, n := range map[string]*int{"envelope": &b.Envelope, "holders": &b.Holders, "events": b.Events, "rounds": b.Rounds} {
+		if n != nil && *n < 1 {
+			return fmt.Errorf("--%s=%d: it is 1 or more", name, *n)
 		}
 	}
 	if b.Rate < 0 || b.Duration <= 0 {
 		return fmt.Errorf("--rate=%d --duration=%s: neither is negative, and the duration is not 0", b.Rate, b.Duration)
 	}
+	if b.Rate > 0 && b.Rounds != nil {
+		return fmt.Errorf("--rounds=%d with --rate=%d: a steady rate is measured once, without rounds: leave one of them out", *b.Rounds, b.Rate)
+	}
+	if took := float64(b.events()) / float64(b.Rate); b.Rate > 0 && took >= b.Duration.Seconds() {
+		return fmt.Errorf("--events=%d at --rate=%d take %.0f s, and all of it may take --duration=%s: fewer events, or more time", b.events(), b.Rate, took, b.Duration)
+	}
 	return errors.Join(b.NATSLogin.Validate(), b.SignFlags.Validate(), b.jobFlags.Validate())
+}
+
+// What is measured if no flag says otherwise.
+const (
+	benchEvents = 2_000_000
+	benchRounds = 3
+	steadily    = 20 * time.Second // of events, at a steady rate
+)
+
+// events is how many events a round publishes.
+func (b *benchmark) events() int {
+	switch {
+	case b.Events != nil:
+		return *b.Events
+	case b.Rate > 0:
+		return max(1, int(float64(b.Rate)*min(steadily, b.Duration/2).Seconds()))
+	}
+	return benchEvents
+}
+
+func (b *benchmark) rounds() int {
+	if b.Rounds != nil {
+		return *b.Rounds
+	}
+	return benchRounds
 }
 
 // syncDefault is NATS's default for how long an acknowledged write may wait for its fsync.
@@ -67,11 +98,6 @@ func (b *benchmark) run(ctx context.Context, s *session) error {
 func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, fmt.Errorf("--duration=%s is over: give it more, or fewer --events: %w", b.Duration, context.DeadlineExceeded))
 	defer cancel()
-	defer func() {
-		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil {
-			err = context.Cause(ctx) // whatever was under way just then
-		}
-	}()
 	signer, err := b.Signer()
 	if err != nil {
 		return err
@@ -82,7 +108,7 @@ func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err er
 	}
 	logger := flags.Logger(s.stderr)
 	o := bench.Options{
-		Holders: b.Holders, Events: b.Events, Envelope: b.Envelope, Rounds: b.Rounds, Rate: b.Rate,
+		Holders: b.Holders, Events: b.events(), Envelope: b.Envelope, Rounds: b.rounds(), Rate: b.Rate,
 		Aggregate: func(ctx context.Context, nc *nats.Conn) error {
 			a, err := aggregate.New(aggregate.Options{
 				Conn: nc, Signer: signer, SignEvery: b.Every(), Registry: prometheus.NewRegistry(), Health: service.NewHealth(aggregate.Checks...), Logger: logger,
@@ -114,8 +140,29 @@ func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err er
 	if b.Rate > 0 {
 		measure = b.staleness
 	}
-	return measure(ctx, s, o, sync, f)
+	return ended(ctx, measure(ctx, s, o, sync, f))
 }
+
+// ended is what a measurement came to: err, or, if that comes of ctx being done, why it is, since what was under way just then is of
+// no interest. What could not be deleted is told all the same.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil || !errors.Is(err, ctx.Err()) && !errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	why := errInterrupted
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		why = context.Cause(ctx)
+	}
+	if left, ok := errors.AsType[*bench.LeftError](err); ok {
+		return errors.Join(why, left)
+	}
+	return why
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// removal bounds the removal of a server's folder.
+const removal = 5 * time.Second
 
 // startServer starts a server in a temporary folder; stop removes both.
 func (b *benchmark) startServer(ctx context.Context) (_ *embedded.Server, stop func() error, err error) {
@@ -132,28 +179,24 @@ func (b *benchmark) startServer(ctx context.Context) (_ *embedded.Server, stop f
 		err = server.Start(ctx)
 	}
 	if err != nil {
-		return nil, nil, errors.Join(err, os.RemoveAll(folder))
+		return nil, nil, errors.Join(ended(ctx, err), removeFolder(folder))
 	}
 	return server, func() error {
 		bounded, cancel := context.WithTimeout(context.Background(), service.DefaultDrainTimeout)
 		defer cancel()
-		return errors.Join(server.Stop(bounded), removeFolder(bounded, folder))
+		return errors.Join(server.Stop(bounded), removeFolder(folder))
 	}, nil
 }
 
 // removeFolder removes a server's folder when the server has stopped. It may still be removing, in the background, what was deleted
-// just before; so what fails is tried again until ctx is done.
-func removeFolder(ctx context.Context, folder string) error {
-	for {
+// just before; so what fails is tried again, for some time.
+func removeFolder(folder string) error {
+	for end := time.Now().Add(removal); ; {
 		err := os.RemoveAll(folder)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
+		if err == nil || time.Now().After(end) {
 			return err
 		}
+		time.Sleep(50 * time.Millisecond)
 	}
 }
 

@@ -81,13 +81,14 @@ func TestWorkers(t *testing.T) {
 	}{
 		{nil, []string{
 			`^worker +host/pid +version +up since +partitions +lag HOLDS +lag POH +state$`,
-			`^` + self.ID[:8] + ` +\S+/\d+ +v1\.2\.3 +\d{4}-\S+Z +16 +16 +0 +serving$`,
+			`^` + self.ID[:8] + ` +\S+/\d+ +v1\.2\.3 +\d{4}-\S+Z +16 +16 +\? +loading$`,
 			`^partitions without an owner: none$`,
+			`^POH 0, 1, .*, 15: loading$`,
 		}},
 		{[]string{"--partitions"}, []string{
-			`^partition +owner +since +lag HOLDS +lag POH$`,
-			`^0 +` + self.ID[:8] + ` +\d{4}-\S+Z +1 +0$`,
-			`^15 +` + self.ID[:8] + ` +\d{4}-\S+Z +1 +0$`,
+			`^partition +owner +since +lag HOLDS +lag POH +state$`,
+			`^0 +` + self.ID[:8] + ` +\d{4}-\S+Z +1 +\? +POH loading$`,
+			`^15 +` + self.ID[:8] + ` +\d{4}-\S+Z +1 +\? +POH loading$`,
 		}},
 	} {
 		code, stdout, stderr := holdfast(test.args...)
@@ -107,8 +108,10 @@ func serve(t *testing.T, bucket *jetstream.Bucket, self partition.Worker) {
 	t.Helper()
 	m, err := partition.New(partition.Options{
 		Bucket: bucket, Worker: self, Registry: prometheus.NewRegistry(), Logger: slog.New(slog.DiscardHandler), Health: func(error) {},
-		Serve:  func(ctx context.Context, _ *partition.Lease) { <-ctx.Done() },
-		Status: func(int) partition.Status { return partition.Status{Holds: partition.LogStatus{Pending: 1}} },
+		Serve: func(ctx context.Context, _ *partition.Lease) { <-ctx.Done() },
+		Status: func(int) partition.Status {
+			return partition.Status{Holds: partition.LogStatus{Pending: new(uint64(1))}, PoH: partition.LogStatus{State: partition.Loading}}
+		},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -124,19 +127,37 @@ func serve(t *testing.T, bucket *jetstream.Bucket, self partition.Worker) {
 	})
 }
 
-// TestShowWorkers shows what running workers do not: one that has gone, partitions that nobody has.
+// TestShowWorkers shows what running workers do not: one that has gone, partitions that nobody has, and some that are not served.
 func TestShowWorkers(t *testing.T) {
+	gone := partition.LogStatus{State: partition.Stopped, Reason: "the stream\nis gone"}
 	r := partition.Roster{
-		Workers:    []partition.Participant{{Worker: partition.Worker{ID: "ABCDEFGHIJ"}, State: partition.Gone, Partitions: []int{1}}},
-		Partitions: []partition.Holding{{Partition: 1, Tenancy: partition.Tenancy{Owner: "ABCDEFGHIJ", Since: time.Unix(0, 0)}}},
-		Unowned:    []int{0, 2},
+		Workers: []partition.Participant{
+			{Worker: partition.Worker{ID: "ABCDEFGHIJ"}, State: partition.Gone, Partitions: []int{1}, Lag: partition.Lag{Holds: new(uint64), PoH: new(uint64)}},
+			{Worker: partition.Worker{ID: "BCDEFGHIJK", Host: "h", PID: 7, Started: time.Unix(0, 0)}, State: partition.Stopped, Partitions: []int{3, 4, 5, 6}, Lag: partition.Lag{PoH: new(uint64)}},
+		},
+		Partitions: []partition.Holding{
+			{Partition: 1, Tenancy: partition.Tenancy{Owner: "ABCDEFGHIJ", Since: time.Unix(0, 0), Status: partition.Status{
+				Holds: partition.LogStatus{Pending: new(uint64)}, PoH: partition.LogStatus{Pending: new(uint64)},
+			}}},
+			{Partition: 3, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{Holds: gone}}},
+			{Partition: 4, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{Holds: gone, PoH: partition.LogStatus{State: partition.Loading}}}},
+			{Partition: 5, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{
+				PoH: partition.LogStatus{State: partition.Failing, Reason: "no disk"},
+			}}},
+			{Partition: 6, Tenancy: partition.Tenancy{Owner: "BCDEFGHIJK", Since: time.Unix(0, 0), Status: partition.Status{
+				PoH: partition.LogStatus{State: partition.Failing, Reason: "no leader"},
+			}}},
+		},
+		Unowned: []int{0, 2},
 	}
 	var b strings.Builder
 	showWorkers(&b, r)
 	showPartitions(&b, r)
 	for _, want := range []string{
-		"ABCDEFGH\t-\t-\t-\t1\t0\t0\tgone\n", "partitions without an owner: 0, 2\n",
-		"0\tnobody\t-\t-\t-\n1\tABCDEFGH\t1970-01-01T00:00:00Z\t0\t0\n2\tnobody",
+		"ABCDEFGH\t-\t-\t-\t1\t0\t0\tgone\n", "BCDEFGHI\th/7\t-\t1970-01-01T00:00:00Z\t4\t?\t0\tstopped\n", "partitions without an owner: 0, 2\n",
+		"HOLDS 3, 4: stopped: the stream\\nis gone\nPOH 4: loading\nPOH 5, 6: failing: no disk (and others: --partitions shows each)\n",
+		"0\tnobody\t-\t-\t-\t-\n1\tABCDEFGH\t1970-01-01T00:00:00Z\t0\t0\tserving\n2\tnobody",
+		"3\tBCDEFGHI\t1970-01-01T00:00:00Z\t?\t?\tHOLDS stopped: the stream\\nis gone\n", "\tHOLDS stopped: the stream\\nis gone; POH loading\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("no %q in\n%s", want, b.String())

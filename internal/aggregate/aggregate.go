@@ -186,7 +186,24 @@ func (s *Service) server(policy *state.Policy) func(context.Context, *partition.
 
 // status tells the other workers how far a partition has come.
 func (s *Service) status(p int) partition.Status {
-	return partition.Status{Holds: s.progressOf(jetstream.Holds, p).status(), PoH: s.progressOf(jetstream.PoH, p).status()}
+	return partition.Status{Holds: s.logStatus(jetstream.Holds, p), PoH: s.logStatus(jetstream.PoH, p)}
+}
+
+func (s *Service) logStatus(log jetstream.Log, p int) partition.LogStatus {
+	status := s.progressOf(log, p).status()
+	s.mu.Lock()
+	err, reported := s.serving[partitionName(log.Stream, p)]
+	s.mu.Unlock()
+	switch {
+	case !reported, errors.Is(err, errLoading):
+		status.State = partition.Loading
+	case err != nil:
+		status.State, status.Reason = partition.Failing, partition.Shorten(err.Error())
+		if _, stopped := errors.AsType[stoppedError](err); stopped {
+			status.State = partition.Stopped
+		}
+	}
+	return status
 }
 
 // progressOf returns where a partition's worker notes how far it is.
@@ -211,6 +228,7 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
+		err = s.advise(err)
 		s.Health.Set("aggregator.streams", err)
 		s.Logger.Warn("cannot prepare the streams and buckets; trying again", "component", "aggregator", "error", err)
 		if !wait.sleep(ctx) {
@@ -219,29 +237,65 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 	}
 }
 
+// advise adds what to do about an error that may not pass by itself.
+func (s *Service) advise(err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrReplicas) && s.Replicas > 1:
+		return fmt.Errorf("%w (--replicas=%d needs as many NATS servers with JetStream in one cluster: start those that are missing, or start the aggregator with fewer replicas)", err, s.Replicas)
+	case errors.Is(err, jetstream.ErrSubjectsTaken):
+		return fmt.Errorf("%w (give the other stream other subjects or delete it, by nats stream edit or rm, or give Holdfast a NATS account of its own)", err)
+	}
+	return err
+}
+
 // errPolicy says that a recorded policy cannot be followed.
 var errPolicy = errors.New("the recorded policy cannot be followed")
 
 // apply makes what is missing, once.
 func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
-	declared := jetstream.Declaration{Replicas: s.Replicas}
-	recorded, err := s.client.Policy(ctx, jetstream.Holds)
+	recorded, err := s.recorded(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.applyTo(ctx, recorded)
+}
+
+// recorded returns the policy that is recorded with the logs; nil = there is none of them.
+func (s *Service) recorded(ctx context.Context) (map[string]string, error) {
+	for _, log := range jetstream.Logs() {
+		policy, err := s.client.Policy(ctx, log)
+		if !errors.Is(err, jetstream.ErrNoStream) {
+			return policy, err
+		}
+	}
+	return nil, nil
+}
+
+// applyTo makes what is missing, where a policy was recorded when it was looked for; nil = there was none.
+func (s *Service) applyTo(ctx context.Context, recorded map[string]string) (*state.Policy, error) {
+	declared := jetstream.Declaration{Replicas: s.Replicas, Policy: recorded}
 	switch {
 	case s.Policy != nil:
 		declared.Policy = s.Policy.Map()
-	case errors.Is(err, jetstream.ErrNoStream):
+	case recorded == nil:
 		standard := state.DefaultPolicy()
 		declared.Policy = standard.Map()
-	case err != nil:
-		return nil, err
-	default:
-		declared.Policy = recorded
 	}
 	changes, err := s.client.Apply(ctx, declared)
 	for _, c := range changes {
 		s.Logger.Info("created "+c.Created, "component", "aggregator")
 	}
 	if drift, ok := errors.AsType[*jetstream.DriftError](err); ok {
+		if recorded == nil {
+			// Another aggregator may have made the streams meanwhile: its policy is the one in force.
+			recorded, err = s.recorded(ctx)
+			if err != nil {
+				return nil, err
+			}
+			if recorded != nil {
+				return s.applyTo(ctx, recorded)
+			}
+		}
 		return nil, byFlags(drift, recorded)
 	}
 	if err != nil {
@@ -256,6 +310,11 @@ func (s *Service) apply(ctx context.Context) (*state.Policy, error) {
 
 // errLoading is why a partition is not served before it has been loaded.
 var errLoading = errors.New("loading")
+
+// stoppedError is one after which a partition waits for an operator's decision.
+type stoppedError struct{ error }
+
+func (e stoppedError) Unwrap() error { return e.error }
 
 // report says whether a partition that is ours is served, and tells Health.
 func (s *Service) report(name string, err error) {

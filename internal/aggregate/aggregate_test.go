@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/city-chain/holdfast/internal/embedded"
+	"github.com/city-chain/holdfast/internal/partition"
 	"github.com/city-chain/holdfast/internal/service"
 	"github.com/city-chain/holdfast/internal/state"
 	"github.com/city-chain/holdfast/jetstream"
@@ -548,6 +550,14 @@ func TestAStreamThatWasMadeAgain(t *testing.T) {
 		err := o.Health.Err()
 		return err != nil && strings.Contains(err.Error(), "belongs to something else") && strings.Contains(err.Error(), "delete the bucket")
 	})
+	s.wait("the others are not told", func() bool {
+		r, err := partition.Survey(t.Context(), s.client.Bucket(jetstream.Workers))
+		if err != nil || len(r.Partitions) == 0 || r.Workers[0].State != partition.Failing {
+			return false
+		}
+		holds := r.Partitions[0].Holds
+		return holds.State == partition.Failing && strings.Contains(holds.Reason, "belongs to something else") && holds.Pending == nil && r.Workers[0].Lag.Holds == nil
+	})
 	s.publish(jetstream.PoH.Subject("holder-1"), []byte(`{"kind":"gc","node":"holder-1","type":"minor"}`))
 	place := events.PlaceOf("holder-1").Partition
 	s.wait("the other log does not go on", func() bool {
@@ -647,6 +657,47 @@ func TestAnotherPolicyIsRefused(t *testing.T) {
 	}
 }
 
+// Of two that find no streams at once, the one that comes too late follows the policy of the other, or is told it.
+func TestAnotherMadeTheStreamsMeanwhile(t *testing.T) {
+	s := startServer(t)
+	made, other := state.DefaultPolicy(), state.DefaultPolicy()
+	made.Score.TTL, other.Score.TTL = 86_400_000, 1000
+	o := s.options()
+	o.Policy = &made
+	s.start(o)()
+	late := func(p *state.Policy) (*state.Policy, error) {
+		t.Helper()
+		o := s.options()
+		o.Policy = p
+		service, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return service.applyTo(t.Context(), nil) // as it was when it looked
+	}
+	follows, err := late(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(made.Map(), follows.Map()); diff != "" {
+		t.Errorf("without flags it goes by (-recorded +its own):\n%s", diff)
+	}
+	const want = "--ttl=1s is not what the streams were made with, and a policy stays as it is: start with --ttl=24h0m0s, or leave all flags of the policy out"
+	if _, err = late(&other); err == nil || err.Error() != want {
+		t.Errorf("with other flags it says\n%v\nnot\n%s", err, want)
+	}
+
+	// A log that was deleted is made again under the policy of the other.
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	s.start(s.options())()
+	again, err := s.client.Policy(t.Context(), jetstream.Holds)
+	if diff := cmp.Diff(made.Map(), again); err != nil || diff != "" {
+		t.Errorf("HOLDS is made again with (-that of POH +its own): %v\n%s", err, diff)
+	}
+}
+
 // So is one that is to keep another number of copies; what no flag can make good is told as it is.
 func TestOtherDriftIsTold(t *testing.T) {
 	s := startServer(t)
@@ -673,6 +724,58 @@ func TestOtherDriftIsTold(t *testing.T) {
 	if err := byFlags(drift, nil); err != drift {
 		t.Errorf("of a stream with an age limit: %v", err)
 	}
+}
+
+// What keeps the streams from being made, and may not pass by itself, is told with what to do; it is tried again until it has passed.
+func TestWhatKeepsStreamsFromBeingMade(t *testing.T) {
+	s := startServer(t)
+	begin := func(o Options) (service *Service, stop func()) {
+		t.Helper()
+		service, err := New(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- service.Run(ctx) }()
+		return service, func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	told := func(o Options, words ...string) {
+		t.Helper()
+		s.wait("nobody is told "+words[0], func() bool {
+			err := o.Health.Err()
+			return err != nil && !slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(err.Error(), w) })
+		})
+	}
+	o := s.options()
+	o.Replicas = 3
+	_, stop := begin(o)
+	told(o, "--replicas=3 needs as many NATS servers", "start the aggregator with fewer replicas")
+	stop()
+
+	if _, err := s.conn.Request("$JS.API.STREAM.CREATE.MINE", []byte(`{"name":"MINE","subjects":["hold.>"]}`), deadline); err != nil {
+		t.Fatal(err)
+	}
+	o = s.options()
+	service, stop := begin(o)
+	told(o, "another stream takes its subjects (stream MINE, of hold.*)", "give the other stream other subjects")
+	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.MINE", nil, deadline); err != nil {
+		t.Fatal(err)
+	}
+	s.wait("it does not go on", func() bool {
+		select {
+		case <-service.Ready():
+			return true
+		default:
+			return false
+		}
+	})
+	stop()
 }
 
 // Every entry of the policy has a flag, and every flag of the policy is one of them.
@@ -731,6 +834,10 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 		c := s.checkpoint(jetstream.Holds, idle)
 		return c != nil && c.Sequence == now.LastSequence && c.Messages() == 0
 	})
+	s.wait("it is not known that no message waits", func() bool {
+		status := service.status(idle).Holds
+		return status.State == "" && status.Pending != nil && *status.Pending == 0
+	})
 	if _, err := s.conn.Request("$JS.API.STREAM.DELETE.HOLDS", nil, deadline); err != nil {
 		t.Fatal(err)
 	}
@@ -744,6 +851,10 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 		}
 		return m.GetGauge().GetValue() == 1
 	})
+	s.wait("the others are not told that it stops", func() bool { return service.status(idle).Holds.State == partition.Stopped })
+	if status := service.status(idle).Holds; status.Pending != nil || !strings.Contains(status.Reason, "put the stream HOLDS back") {
+		t.Errorf("%+v", status)
+	}
 	cancel()
 	<-done
 }

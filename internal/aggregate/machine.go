@@ -66,6 +66,7 @@ type machine[E, C any] struct {
 	interval time.Duration // how long they may wait
 	askAt    time.Time     // when to ask how far an idle partition is empty
 
+	read    bool   // a message was read
 	pending uint64 // messages of the partition that waited behind the last one read
 	through uint64 // the sequence through which the partition is stored
 	behind  error  // why what is folded cannot be stored at present
@@ -155,7 +156,7 @@ func (m *machine[E, C]) message(now time.Time, msg jetstream.Message) {
 	m.bytes += len(msg.Data)
 	m.metrics.messages.Inc()
 	m.metrics.bytes.Add(float64(len(msg.Data)))
-	m.pending = msg.Pending
+	m.read, m.pending = true, msg.Pending
 	m.metrics.pending.Set(float64(msg.Pending))
 	m.metrics.refused.Add(float64(len(m.refused) - before))
 }

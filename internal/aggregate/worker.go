@@ -84,17 +84,30 @@ const (
 )
 
 // progress is how far a worker is, for others to look at.
-type progress struct{ folded, stored, pending atomic.Uint64 }
+type progress struct {
+	folded, stored, pending atomic.Uint64
+	known                   atomic.Bool // that pending is; set after it
+}
+
+// waiting notes how many messages wait behind the last one read.
+func (p *progress) waiting(pending uint64) {
+	p.pending.Store(pending)
+	p.known.Store(true)
+}
 
 // clear forgets how far the worker was.
 func (p *progress) clear() {
 	p.folded.Store(0)
 	p.stored.Store(0)
-	p.pending.Store(0)
+	p.known.Store(false)
 }
 
 func (p *progress) status() partition.LogStatus {
-	return partition.LogStatus{Folded: p.folded.Load(), Stored: p.stored.Load(), Pending: p.pending.Load()}
+	status := partition.LogStatus{Folded: p.folded.Load(), Stored: p.stored.Load()}
+	if p.known.Load() {
+		status.Pending = new(p.pending.Load())
+	}
+	return status
 }
 
 func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy, number int, held lease, turn chan struct{}) *worker[E, C] {
@@ -124,7 +137,18 @@ func (w *worker[E, C]) run(ctx context.Context) {
 	var unfit time.Time // since when; the zero time = it is not
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := w.serve(ctx, func() { wait.reset(); unfit = time.Time{} })
+		err := w.serve(ctx, func() {
+			if unfit.IsZero() { // else that it could be loaded proves nothing
+				w.report(nil)
+			}
+		}, func() {
+			if !unfit.IsZero() {
+				w.report(nil)
+			}
+			wait.reset()
+			unfit = time.Time{}
+		})
+		w.progress.known.Store(false)
 		if err == nil {
 			return
 		}
@@ -144,6 +168,7 @@ func (w *worker[E, C]) run(ctx context.Context) {
 			w.logger.Warn("the partition cannot go on; looking again, since a server that was cut off may have said so", "error", err)
 		default:
 			w.metrics.stopped.Set(1)
+			w.report(stoppedError{err})
 			w.logger.Error("the partition stops: it cannot go on without an operator's decision", "error", err)
 			<-ctx.Done()
 			return
@@ -181,8 +206,9 @@ func remedy(err error) string {
 }
 
 // serve loads the partition and drives a machine with it, until ctx is done (what is folded is stored, and nil returned) or
-// something fails. It calls healthy whenever NATS has shown that the partition is as the machine believes.
-func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
+// something fails. It calls loaded when the partition is loaded, and healthy whenever NATS has shown that it is as the machine
+// believes.
+func (w *worker[E, C]) serve(ctx context.Context, loaded, healthy func()) error {
 	p, revision, err := state.Load(ctx, w.log, w.policy, w.number, w.broker, w.bucket)
 	if err != nil {
 		return canceled(ctx, err)
@@ -191,7 +217,7 @@ func (w *worker[E, C]) serve(ctx context.Context, healthy func()) error {
 	if w.signer != nil {
 		s = w.beginSigning(ctx, p.Created)
 	}
-	w.report(nil)
+	loaded()
 	w.logger.Debug("loaded", "sequence", p.Sequence, "clock", p.Clock.String())
 	reading, stop := context.WithCancel(ctx)
 	messages := make(chan jetstream.Message)
@@ -336,7 +362,9 @@ func (w *worker[E, C]) do(ctx context.Context, o *operation) outcome {
 // show publishes how far the machine is.
 func (w *worker[E, C]) show(m *machine[E, C]) {
 	w.progress.folded.Store(m.partition.Sequence)
-	w.progress.pending.Store(m.pending)
+	if m.read {
+		w.progress.waiting(m.pending)
+	}
 	w.progress.stored.Store(m.through)
 }
 
@@ -347,6 +375,7 @@ func (w *worker[E, C]) read(ctx context.Context, from uint64, messages chan<- je
 		return err
 	}
 	defer r.Stop()
+	w.progress.waiting(r.Waiting())
 	for {
 		m, err := r.Next(ctx)
 		if err != nil {

@@ -32,6 +32,12 @@ import (
 // ErrInUse is the error of a measurement on a server whose account has a pipeline's streams. Nothing was touched.
 var ErrInUse = errors.New("a pipeline's streams are here already, and a benchmark would fold into them")
 
+// LeftError says that something that the measurement made is still there.
+type LeftError struct{ err error }
+
+func (e *LeftError) Error() string { return e.err.Error() }
+func (e *LeftError) Unwrap() error { return e.err }
+
 // removal bounds deleting what a round made, which happens also when the measurement was interrupted. A server may fail to delete
 // a stream while it still writes what a consumer of it has left; so an attempt that fails is repeated after removalPause.
 const (
@@ -164,7 +170,10 @@ func (s *session) remove(ctx context.Context, names ...string) error {
 			errs = append(errs, fmt.Errorf("delete stream %s: %w", name, err))
 		}
 	}
-	return errors.Join(errs...)
+	if len(errs) > 0 {
+		return &LeftError{errors.Join(errs...)}
+	}
+	return nil
 }
 
 // removeOne deletes a stream, if it is there, and tries until ctx is done.

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"time"
 
 	membership "github.com/city-chain/holdfast/internal/partition"
@@ -28,12 +29,24 @@ type workerJSON struct {
 	Started    instant          `json:"started"` // by its own clock
 	State      membership.State `json:"state"`
 	Partitions []int            `json:"partitions"`
-	Lag        membership.Lag   `json:"lag"` // messages, as it last said itself
+	Lag        membership.Lag   `json:"lag"` // messages, as it last said itself; null: not known
 }
 
 type ownerJSON struct {
-	WorkerID string  `json:"worker_id"`
-	Since    instant `json:"since"` // by the worker's clock
+	WorkerID string    `json:"worker_id"`
+	Since    instant   `json:"since"` // by the worker's clock
+	Holds    stateJSON `json:"HOLDS"`
+	PoH      stateJSON `json:"POH"`
+}
+
+// stateJSON is what becomes of a log's partition, as its owner last said.
+type stateJSON struct {
+	State  membership.State `json:"state"`
+	Reason string           `json:"reason"` // "" = none
+}
+
+func stateOf(s membership.LogStatus) stateJSON {
+	return stateJSON{State: cmp.Or(s.State, membership.Serving), Reason: s.Reason}
 }
 
 // problemsOf are what errors.Join has put together.
@@ -79,7 +92,7 @@ func (a *pipelineJSON) addWorkers(r membership.Roster, err error) {
 	a.Owners = make([]*ownerJSON, events.Partitions)
 	for _, h := range r.Partitions {
 		if h.Partition < len(a.Owners) {
-			a.Owners[h.Partition] = &ownerJSON{WorkerID: h.Owner, Since: clocked(h.Since)}
+			a.Owners[h.Partition] = &ownerJSON{WorkerID: h.Owner, Since: clocked(h.Since), Holds: stateOf(h.Holds), PoH: stateOf(h.PoH)}
 		}
 	}
 }

@@ -33,13 +33,15 @@ type pipelineAnswer struct {
 		State      string       `json:"state"`
 		Partitions []int        `json:"partitions"`
 		Lag        struct {
-			Holds uint64 `json:"HOLDS"`
-			PoH   uint64 `json:"POH"`
+			Holds *uint64 `json:"HOLDS"`
+			PoH   *uint64 `json:"POH"`
 		} `json:"lag"`
 	} `json:"workers"`
 	Owners []*struct {
 		WorkerID string      `json:"worker_id"`
 		Since    json.Number `json:"since"`
+		Holds    struct{ State, Reason string }
+		PoH      struct{ State, Reason string }
 	} `json:"owners"`
 	WorkersError *string `json:"workers_error"`
 }
@@ -55,7 +57,7 @@ func (w *world) store(key, value string) {
 const (
 	aMember = `{"id":"W1","host":"mill","pid":7,"version":"v1.0.0","started":"2026-01-01T00:00:00Z","leaving":false}`
 	aLease  = `{"owner":"W1","since":"2026-01-01T00:00:01.5Z","HOLDS":{"folded":9,"stored":8,"pending":3},"POH":{"folded":0,"stored":0,"pending":1}}`
-	anOther = `{"owner":"W2","since":"2026-01-01T00:00:02Z","HOLDS":{"folded":0,"stored":0,"pending":0},"POH":{"folded":0,"stored":0,"pending":0}}`
+	anOther = `{"owner":"W2","since":"2026-01-01T00:00:02Z","HOLDS":{"folded":0,"stored":0,"pending":null,"state":"stopped","reason":"gone"},"POH":{"folded":0,"stored":0,"pending":0}}`
 )
 
 func TestPipelineShowsWhoServesWhat(t *testing.T) {
@@ -81,12 +83,12 @@ func TestPipelineShowsWhoServesWhat(t *testing.T) {
 	if len(got.Logs) != 2 || got.Logs[0].Stream != "HOLDS" || len(got.Logs[1].Partitions) != events.Partitions {
 		t.Errorf("logs: %+v", got.Logs)
 	}
-	if len(got.Workers) != 2 || got.Workers[0].ID != "W2" || got.Workers[0].State != "gone" || got.Workers[0].Started != nil || len(got.Workers[0].Partitions) != 1 {
+	if len(got.Workers) != 2 || got.Workers[0].ID != "W2" || got.Workers[0].State != "gone" || got.Workers[0].Started != nil || got.Workers[0].Lag.Holds != nil || len(got.Workers[0].Partitions) != 1 {
 		t.Fatalf("workers: %+v", got.Workers)
 	}
 	one := got.Workers[1]
 	if one.ID != "W1" || one.Host != "mill" || one.PID != 7 || one.Version != "v1.0.0" || one.State != "serving" || *one.Started != "1767225600" ||
-		len(one.Partitions) != 1 || one.Partitions[0] != 3 || one.Lag.Holds != 3 || one.Lag.PoH != 1 {
+		len(one.Partitions) != 1 || one.Partitions[0] != 3 || *one.Lag.Holds != 3 || *one.Lag.PoH != 1 {
 		t.Errorf("worker: %+v", one)
 	}
 	for p, o := range got.Owners {
@@ -96,6 +98,9 @@ func TestPipelineShowsWhoServesWhat(t *testing.T) {
 		case p != 3 && p != 15 && o != nil:
 			t.Errorf("partition %d, which nobody serves: %+v", p, o)
 		}
+	}
+	if o := got.Owners[15]; o.Holds.State != "stopped" || o.Holds.Reason != "gone" || o.PoH.State != "serving" {
+		t.Errorf("what becomes of partition 15: %+v", o)
 	}
 	if got.WorkersError == nil || !strings.Contains(*got.WorkersError, "p.4") || len(got.Owners) != events.Partitions {
 		t.Errorf("%d owners, what could not be read: %v", len(got.Owners), got.WorkersError)

@@ -168,8 +168,8 @@ func TestBucketGone(t *testing.T) {
 	}
 }
 
-// TestUnreadable has keys in the bucket that no worker wrote: a member is not counted, a lease is left alone until it
-// is gone.
+// TestUnreadable has keys in the bucket that no worker of this version wrote: a member is not counted, a lease is left alone for
+// as long as it is written again, and then taken.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -181,18 +181,24 @@ func TestUnreadable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now()
 	k := w.join(nil)
+	var renewed time.Time
 	w.until("not served", func() (string, bool) {
+		renewed = time.Now()
+		if revision, err = bucket.Update(t.Context(), leaseKey(3), []byte("junk"), revision, 0); err != nil {
+			t.Fatal(err) // it was taken
+		}
 		n := w.shares([]*worker{k})
-		return fmt.Sprint(n), n[0] == events.Partitions-1
+		return fmt.Sprint(n), n[0] == events.Partitions-1 && time.Since(began) > 2*DefaultTTL
 	})
 	if w.serving()[3] != nil {
-		t.Error("a lease that cannot be read was taken")
-	}
-	if err := bucket.Delete(t.Context(), leaseKey(3), revision); err != nil {
-		t.Fatal(err)
+		t.Error("a lease that is renewed, and cannot be read, was taken")
 	}
 	w.balanced([]*worker{k})
+	if left := time.Since(renewed); left < DefaultTTL {
+		t.Errorf("a lease that cannot be read was taken after %s", left)
+	}
 }
 
 // TestLeaveWithoutNATS ends a worker that has no connection: it does not wait for one.

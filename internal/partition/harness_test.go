@@ -134,7 +134,9 @@ func (w *world) start(k *worker, wrap func(Bucket) Bucket) *worker {
 	var err error
 	k.Membership, err = New(Options{
 		Bucket: bucket, Worker: ThisProcess("v0"), Serve: k.serve, Registry: registry,
-		Status: func(p int) Status { return Status{Holds: LogStatus{Folded: uint64(p), Stored: uint64(p), Pending: 1}} },
+		Status: func(p int) Status {
+			return Status{Holds: LogStatus{Folded: uint64(p), Stored: uint64(p), Pending: new(uint64(1))}, PoH: LogStatus{Pending: new(uint64)}}
+		},
 		Logger: slog.New(slog.DiscardHandler),
 		Health: func(err error) {
 			k.healthMu.Lock()

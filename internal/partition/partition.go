@@ -254,16 +254,18 @@ func (m *Membership) situation() (members, owners []string) {
 }
 
 // free reports whether a partition that we should have may be taken now. A lease in our name of which we know nothing is
-// one that was written by an attempt whose outcome we did not learn.
+// one that was written by an attempt whose outcome we did not learn. One that cannot be read is over if it was not renewed.
 func (m *Membership) free(partition int) bool {
 	owner, now := m.seen.owners[partition], time.Now()
-	return (owner == "" || owner == m.Worker.ID) && now.After(m.again[partition]) && now.After(m.settled)
+	over := owner == unreadable && now.After(m.seen.odd[partition].seen.Add(m.TTL))
+	return (owner == "" || owner == m.Worker.ID || over) && now.After(m.again[partition]) && now.After(m.settled)
 }
 
 // take begins a tenure.
 func (m *Membership) take(ctx context.Context, partition int) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx)) // when we leave, it goes on until its turn comes
 	t := m.newTenure(partition, cancel)
+	t.claim.revision = m.seen.odd[partition].revision // of what is to be overwritten, if anything
 	m.tenures[partition] = t
 	go func() {
 		t.run(ctx)

@@ -18,7 +18,9 @@ import (
 //	m.<id>  a member:  {"id":"…","host":"a","pid":7,"version":"v1.0.0","started":"2026-01-01T00:00:00Z","leaving":false}
 //	p.<n>   a lease:   {"owner":"<id>","since":"2026-01-01T00:00:00Z","HOLDS":{"folded":9,"stored":8,"pending":0},"POH":{…}}
 //
-// Both expire if they are not written again. All fields are always there, and there are no others.
+// Both expire if they are not written again. All fields are always there, and there are no others, but that a log's partition
+// which is not served as it should be has "state" and, if there is one, "reason" besides: older versions, which do not know
+// these, leave such a lease alone.
 const (
 	memberPrefix = "m."
 	leasePrefix  = "p."
@@ -59,9 +61,22 @@ type Status struct {
 
 // LogStatus is how far a partition of one log has come.
 type LogStatus struct {
-	Folded  uint64 `json:"folded"`  // the sequence that is folded through
-	Stored  uint64 `json:"stored"`  // the sequence that the stored state is folded through
-	Pending uint64 `json:"pending"` // messages that wait behind the last one folded
+	Folded  uint64  `json:"folded"`           // the sequence that is folded through
+	Stored  uint64  `json:"stored"`           // the sequence that the stored state is folded through
+	Pending *uint64 `json:"pending"`          // messages that wait behind the last one folded; nil = not known
+	State   State   `json:"state,omitempty"`  // Loading, Failing or Stopped; "" = it is served
+	Reason  string  `json:"reason,omitempty"` // why it is Failing or Stopped; see Shorten
+}
+
+// maxReason bounds a reason, in bytes.
+const maxReason = 500
+
+// Shorten makes a LogStatus's reason of an error's text: valid UTF-8 of some hundred bytes.
+func Shorten(text string) string {
+	if len(text) > maxReason {
+		text = text[:maxReason] + "…"
+	}
+	return strings.ToValidUTF8(text, "")
 }
 
 // memberRecord is the value of a member's key.

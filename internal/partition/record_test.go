@@ -10,7 +10,7 @@ import (
 
 var (
 	exampleMember = memberRecord{Worker: Worker{ID: "ABC", Host: "a", PID: 7, Version: "v1.0.0", Started: time.Unix(1767225600, 0).UTC()}}
-	exampleLease  = Tenancy{Owner: "ABC", Since: time.Unix(1767225600, 0).UTC(), Status: Status{Holds: LogStatus{Folded: 9, Stored: 8, Pending: 1}}}
+	exampleLease  = Tenancy{Owner: "ABC", Since: time.Unix(1767225600, 0).UTC(), Status: Status{Holds: LogStatus{Folded: 9, Stored: 8, Pending: new(uint64(1))}, PoH: LogStatus{Pending: new(uint64)}}}
 )
 
 const (
@@ -47,6 +47,13 @@ func TestRecords(t *testing.T) {
 	if _, err := decodeMember("m.XYZ", []byte(exampleMemberValue)); err == nil {
 		t.Error("another's key: accepted")
 	}
+	const stopped = `{"owner":"ABC","since":"2026-01-01T00:00:00Z","HOLDS":{"folded":9,"stored":8,"pending":null,"state":"stopped","reason":"it is \u003cgone\u003e"},"POH":{"folded":0,"stored":0,"pending":0}}`
+	want := exampleLease
+	want.Holds.Pending, want.Holds.State, want.Holds.Reason = nil, Stopped, "it is <gone>"
+	_, lease, err = decodeLease("p.5", []byte(stopped))
+	if diff := cmp.Diff(want, lease); diff != "" || err != nil {
+		t.Error(err, diff)
+	}
 	for _, key := range []string{"p.", "p.x", "p.-1", "p.05", "p.99999999999999999999", "m.5"} {
 		if _, _, err := decodeLease(key, []byte(exampleLeaseValue)); err == nil {
 			t.Errorf("key %s: accepted", key)
@@ -54,6 +61,17 @@ func TestRecords(t *testing.T) {
 	}
 	if _, _, err := decodeLease("p.5", []byte(strings.Replace(exampleLeaseValue, "ABC", "", 1))); err == nil {
 		t.Error("a lease without an owner: accepted")
+	}
+}
+
+// A reason of any text is short, and is read as it was written.
+func TestShorten(t *testing.T) {
+	for _, text := range []string{"", "short", strings.Repeat("é", 1000), "a" + strings.Repeat("é", 1000), "\xff\xfe not UTF-8"} {
+		r := exampleLease
+		r.Holds.Reason = Shorten(text)
+		if _, again, err := decodeLease("p.5", r.encode()); err != nil || !cmp.Equal(again, r) || len(r.Holds.Reason) > maxReason+3 {
+			t.Errorf("%.20q: %d bytes: %v", text, len(r.Holds.Reason), err)
+		}
 	}
 }
 

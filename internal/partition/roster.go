@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -11,16 +12,27 @@ import (
 	"github.com/city-chain/holdfast/pkg/events"
 )
 
-// State is what a worker does.
+// State is what a worker does, or what becomes of a partition that it has.
 type State string
 
-// The states of a worker.
+// The states of a worker. One that would be Serving, were it not for a partition in one of the states below, has the gravest of
+// those.
 const (
 	Serving State = "serving" // it has partitions
 	Standby State = "standby" // it has none, and takes over when it is needed
 	Leaving State = "leaving" // it hands over what it has, and ends
 	Gone    State = "gone"    // it says no more that it is there, and its leases are about to expire
 )
+
+// The states of a log's partition that has an owner and is not served as it should be, the gravest last.
+const (
+	Loading State = "loading" // what is stored of it is read
+	Failing State = "failing" // something is in the way, and is tried again
+	Stopped State = "stopped" // it cannot go on without an operator's decision
+)
+
+// gravity orders the states that a worker gets by its partitions.
+var gravity = map[State]int{Serving: 1, Loading: 2, Failing: 3, Stopped: 4}
 
 // Roster is who takes part and who has which partition, as of one moment. It marshals to JSON.
 type Roster struct {
@@ -38,10 +50,10 @@ type Participant struct {
 }
 
 // Lag is how many messages wait to be folded, as their partitions' owners last said, which is when they renewed their
-// leases.
+// leases; nil = it is not known of all of them.
 type Lag struct {
-	Holds uint64 `json:"HOLDS"`
-	PoH   uint64 `json:"POH"`
+	Holds *uint64 `json:"HOLDS"`
+	PoH   *uint64 `json:"POH"`
 }
 
 // Holding is a partition that has an owner.
@@ -71,19 +83,19 @@ func Survey(ctx context.Context, bucket Loader) (Roster, error) {
 			if err == nil {
 				r.Partitions = append(r.Partitions, Holding{n, lease})
 			}
-			errs = append(errs, err)
+			errs = append(errs, advise(e.Key, err))
 			continue
 		}
 		member, err := decodeMember(e.Key, e.Value)
 		if err == nil {
 			workers[member.ID] = newParticipant(member)
 		}
-		errs = append(errs, err)
+		errs = append(errs, advise(e.Key, err))
 	}
 	slices.SortFunc(r.Partitions, func(a, b Holding) int { return cmp.Compare(a.Partition, b.Partition) })
 	for _, h := range r.Partitions {
 		if workers[h.Owner] == nil {
-			workers[h.Owner] = &Participant{Worker: Worker{ID: h.Owner}, State: Gone}
+			workers[h.Owner] = &Participant{Worker: Worker{ID: h.Owner}, State: Gone, Lag: noLag()}
 		}
 		workers[h.Owner].add(h)
 	}
@@ -101,19 +113,41 @@ func Survey(ctx context.Context, bucket Loader) (Roster, error) {
 	return r, errors.Join(errs...)
 }
 
+// advise adds to an error about a key what to do about it.
+func advise(key string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w (if no aggregator of a newer version runs, delete it: nats kv del %s %s)", err, jetstream.Workers, key)
+}
+
 func newParticipant(m memberRecord) *Participant {
 	state := Standby
 	if m.Leaving {
 		state = Leaving
 	}
-	return &Participant{Worker: m.Worker, State: state, Partitions: []int{}}
+	return &Participant{Worker: m.Worker, State: state, Partitions: []int{}, Lag: noLag()}
 }
+
+func noLag() Lag { return Lag{new(uint64), new(uint64)} }
 
 func (p *Participant) add(h Holding) {
 	if p.State == Standby {
 		p.State = Serving
 	}
 	p.Partitions = append(p.Partitions, h.Partition)
-	p.Lag.Holds += h.Holds.Pending
-	p.Lag.PoH += h.PoH.Pending
+	p.Lag = Lag{sum(p.Lag.Holds, h.Holds.Pending), sum(p.Lag.PoH, h.PoH.Pending)}
+	for _, s := range []State{h.Holds.State, h.PoH.State} {
+		if gravity[p.State] > 0 && gravity[s] > gravity[p.State] {
+			p.State = s
+		}
+	}
+}
+
+// sum adds what is known.
+func sum(a, b *uint64) *uint64 {
+	if a == nil || b == nil {
+		return nil
+	}
+	return new(*a + *b)
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -31,6 +32,9 @@ func CheckHealth(ctx context.Context, listen string, stderr io.Writer) int {
 }
 
 func askReady(ctx context.Context, listen string) error {
+	if listen == "" {
+		return errors.New("--health-check needs --listen, the address at which the process to ask listens; one without it cannot be asked")
+	}
 	ctx, cancel := context.WithTimeout(ctx, healthCheckTimeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listen+"/readyz", nil)

@@ -45,7 +45,7 @@ func TestCheckHealth(t *testing.T) {
 	if code, said := check("127.0.0.1:" + port); code != service.ExitFailure || !strings.Contains(said, port) {
 		t.Errorf("nobody there: %d, %q", code, said)
 	}
-	if code, said := check(""); code != service.ExitFailure || said == "" {
+	if code, said := check(""); code != service.ExitFailure || !strings.Contains(said, "--health-check needs --listen") {
 		t.Errorf("no address: %d, %q", code, said)
 	}
 }

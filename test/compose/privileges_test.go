@@ -1,15 +1,25 @@
 package compose
 
 import (
+	"bytes"
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats.go"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/city-chain/holdfast/internal/aggregate"
+	"github.com/city-chain/holdfast/internal/service"
+	"github.com/city-chain/holdfast/jetstream"
 )
 
 // streams are all streams that there are, those of the buckets included.
@@ -136,6 +146,69 @@ func checkRights(t *testing.T, url string, idle bool) {
 	if nc, err := nats.Connect(url); err == nil {
 		nc.Close()
 		t.Error("the server lets in who has no password")
+	}
+}
+
+// The server publishes its answer to whatever subject a question names, whoever asks. So the users that may ask can spoil a stored
+// state, as the configuration says, and can forge none: the partition stops. One that may ask nothing cannot.
+func TestAnAnswerGoesWhereTheQuestionSays(t *testing.T) {
+	url := startServer(t)
+	login := func(user string) service.NATSFlags {
+		return service.NATSFlags{URL: url, NATSLogin: service.NATSLogin{User: user, Password: user, InboxPrefix: "_INBOX_" + user}}
+	}
+	health := service.NewHealth(aggregate.Checks...)
+	folding, err := aggregate.New(aggregate.Options{
+		Conn: connect(t, login("aggregator")).Conn(), Registry: prometheus.NewRegistry(), Health: health, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := folding.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	defer func() { stop(); running.Wait() }()
+	await(t, "all partitions are served", health.Err)
+
+	operator := connect(t, login("operator"))
+	for i, user := range []string{"exporter", "ingest"} {
+		key := fmt.Sprintf("c.%d", i)
+		ask := connect(t, login(user)).Conn()
+		if err := ask.PublishRequest("$JS.API.STREAM.INFO.HOLDS", "$KV.HOLDS_STATE."+key, nil); err != nil {
+			t.Fatal(err)
+		}
+		await(t, user+" has overwritten a checkpoint with an answer", func() error {
+			e, err := operator.Bucket(jetstream.Holds.Bucket).Get(t.Context(), key)
+			if err == nil && !bytes.Contains(e.Value, []byte("stream_info_response")) {
+				err = errors.New("it is as it was")
+			}
+			return err
+		})
+	}
+	if err := operator.Conn().PublishRequest("$JS.API.STREAM.INFO.POH", "hold.p.1", nil); err != nil {
+		t.Fatal(err) // something for a partition to fold
+	}
+	await(t, "the partition says that its state is damaged", func() error {
+		if err := health.Err(); err == nil || !strings.Contains(err.Error(), "HOLDS/1: ") || !strings.Contains(err.Error(), "delete the bucket HOLDS_STATE") {
+			return fmt.Errorf("it says %w", err)
+		}
+		return nil
+	})
+
+	refused := newRefusals()
+	nc, err := nats.Connect(url, nats.UserInfo("producer", "producer"), nats.ErrorHandler(refused.take))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if err := nc.PublishRequest("$JS.API.STREAM.INFO.HOLDS", "$KV.HOLDS_STATE.c.2", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := refused.await(t, 1); len(got) != 1 || got[0] != "$JS.API.STREAM.INFO.HOLDS" {
+		t.Errorf("the server refuses the producer %q", got)
 	}
 }
 

@@ -111,6 +111,21 @@ func TestSaysThatNobodyFolds(t *testing.T) {
 	b.quiet()
 }
 
+// Partitions have an owner that cannot serve them: the page says which and why.
+func TestSaysWhatIsNotServed(t *testing.T) {
+	needsBrowser(t)
+	w := newWorld(t)
+	b := open(t, 1280, 1000, w.url())
+	b.state("Live")
+	if _, err := w.client.Conn().Request("$JS.API.STREAM.DELETE.POH", nil, patience); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is said", func() bool { return strings.Contains(b.text("#banner"), "14, 15 of POH failing: load partition 0 of POH: ") })
+	if !strings.Contains(b.text("#pipeline-body"), "failing") {
+		t.Errorf("the workers: %q", b.text("#pipeline-body"))
+	}
+}
+
 // An exporter that has not loaded the state says so, and the page shows it.
 func TestSaysThatNothingIsLoaded(t *testing.T) {
 	needsBrowser(t)

@@ -39,13 +39,29 @@ function drawWorkers(p, at) {
   if (p.workers === null) return el('p', { class: 'empty' }, `Who serves the partitions is not known: ${p.workers_error}`);
   if (!p.workers.length) return el('p', { class: 'empty' }, 'No aggregator is running.');
   return table('Workers', [{ name: 'Worker' }, { name: 'State' }, { name: 'Partitions', number: true }, { name: 'Lag', number: true }, { name: 'Up for', number: true }],
-    p.workers.map(w => [nameOf(p, w.id), w.state, count(w.partitions.length), count(w.lag.HOLDS + w.lag.POH), w.started === null ? '–' : span(Math.max(0, at - ms(w.started)))]));
+    p.workers.map(w => [nameOf(p, w.id), w.state, count(w.partitions.length), w.lag.HOLDS === null || w.lag.POH === null ? '?' : count(w.lag.HOLDS + w.lag.POH), w.started === null ? '–' : span(Math.max(0, at - ms(w.started)))]));
 }
 
 function drawRefused(refused) {
   const reasons = Object.entries(refused).sort((a, b) => b[1] - a[1]);
   if (!reasons.length) return el('p', { class: 'empty' }, 'No event was refused.');
   return table('Refused events', [{ name: 'Reason' }, { name: 'Events', number: true }], reasons.map(([reason, n]) => [reason.replaceAll('_', ' '), count(n)]));
+}
+
+// notServed says which partitions have an owner that does not serve them: a sentence for those in the same state, with the reason of
+// the first.
+function notServed(owners) {
+  const alike = new Map();
+  owners.forEach((owner, i) => {
+    for (const stream of ['HOLDS', 'POH']) {
+      const { state, reason } = owner?.[stream] ?? {};
+      if (state !== 'failing' && state !== 'stopped') continue;
+      const what = `of ${stream} ${state}`;
+      if (!alike.has(what)) alike.set(what, { which: [], reason });
+      alike.get(what).which.push(i);
+    }
+  });
+  return [...alike].map(([what, { which, reason }]) => `${which.length === 1 ? 'Partition' : 'Partitions'} ${which.join(', ')} ${what}: ${reason}.`);
 }
 
 // troubles says what is out of order: the worst first, each in a sentence.
@@ -59,6 +75,7 @@ function troubles(p) {
     const nobody = p.owners.flatMap((o, i) => o ? [] : [i]);
     if (nobody.length === p.owners.length) said.push('No aggregator is running: what is published waits in the stream.');
     else if (nobody.length) said.push(`Nobody serves ${nobody.length === 1 ? 'partition' : 'partitions'} ${nobody.join(', ')}.`);
+    said.push(...notServed(p.owners));
   }
   for (const l of p.logs ?? []) {
     const late = l.partitions.filter(part => ms(part.behind_seconds) > tooOld);
