@@ -120,7 +120,9 @@ func TestSaysWhatIsNotServed(t *testing.T) {
 	if _, err := w.client.Conn().Request("$JS.API.STREAM.DELETE.POH", nil, patience); err != nil {
 		t.Fatal(err)
 	}
-	until(t, "it is said", func() bool { return strings.Contains(b.text("#banner"), "14, 15 of POH failing: load partition 0 of POH: ") })
+	until(t, "it is said", func() bool {
+		return strings.Contains(b.text("#banner"), "14, 15 of POH failing: load partition 0 of POH: ")
+	})
 	if !strings.Contains(b.text("#pipeline-body"), "failing") {
 		t.Errorf("the workers: %q", b.text("#pipeline-body"))
 	}
