@@ -53,7 +53,13 @@ type Answer struct {
 // ranked is a holder in the ranking.
 type ranked struct {
 	score.Ranked
-	window *Windowed // nil: there is none, or it is not known for the instant
+	window *windowed // nil: there is none, or it is not known for the instant
+}
+
+// windowed is a score within the window, and from which instant on it is known.
+type windowed struct {
+	score score.Sum
+	since events.Time
 }
 
 // Windowed is a score within the policy's window. Scores of windows begin with a step of the window, so it covers up to a step less.
@@ -132,7 +138,9 @@ func (a *Answer) standing(i int) Standing {
 	s.Score, s.ScoreExact = a.score(r.Score)
 	s.Rate, s.RateExact = a.rate(r.Reading.Rate)
 	if r.window != nil {
-		s.Windows = []Windowed{*r.window}
+		w := Windowed{Seconds: json.Number(a.policy.Window.Seconds()), KnownSince: Instant(r.window.since)}
+		w.Score, w.ScoreExact = a.score(r.window.score)
+		s.Windows = []Windowed{w}
 	}
 	return s
 }
@@ -245,14 +253,12 @@ func (a *Answer) rank(holds *holdsFold, live bool) {
 }
 
 // window returns the score of a holder within the policy's window.
-func (a *Answer) window(h *score.Holder) *Windowed {
+func (a *Answer) window(h *score.Holder) *windowed {
 	since := h.WindowSince(a.policy)
 	if a.policy.Window == 0 || events.Time(a.At) < since {
 		return nil
 	}
-	w := &Windowed{Seconds: json.Number(a.policy.Window.Seconds()), KnownSince: Instant(since)}
-	w.Score, w.ScoreExact = a.score(h.WindowAt(a.policy, events.Time(a.At)))
-	return w
+	return &windowed{h.WindowAt(a.policy, events.Time(a.At)), since}
 }
 
 func foldedAnswer[E, C any](a *Answer, f *folded[E, C]) Folded {

@@ -299,38 +299,58 @@ func TestAuditFindsWhatTheStreamHasLost(t *testing.T) {
 	})
 }
 
-// Messages that have waited for long to be folded are noted.
+// Messages that had waited for long to be folded when what is stored was read are noted, of all partitions; not those that have come since, however long
+// an audit takes.
 func TestAuditNotesWhatIsNotFolded(t *testing.T) {
 	w := newWorld(t)
-	w.history(2)
-	for range 3 {
-		w.holds(events.Origin{}, hold(alice, 1000, 1100, "7"))
+	ids := []string{alice, holderID(1)} // of two partitions
+	for _, id := range ids {
+		w.holds(events.Origin{}, hold(id, 1000, 1100, "2"))
+	}
+	w.store()
+	for i, id := range []string{ids[0], ids[1], ids[1]} {
+		w.holds(events.Origin{}, hold(id, 1000, 1100+int64(i), "7"))
 	}
 	if r := w.audited(); r.Verdict != Same || len(r.Notes) > 0 {
 		t.Errorf("messages of just now: %+v", r)
 	}
-	r, err := Audit(t.Context(), AuditOptions{Source: agedSource{Streams(w.client)}, Stored: Buckets(w.client)})
+	aged := agedSource{Streams(w.client), map[uint64]time.Duration{3: 2 * time.Hour, 4: time.Hour, 5: 0}}
+	r, err := Audit(t.Context(), AuditOptions{Source: aged, Stored: Buckets(w.client)})
 	w.must(err)
-	if want := fmt.Sprintf("(partition %d)", events.PlaceOf(alice).Partition); r.Verdict != Same || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "3 messages of HOLDS behind what is stored and not folded into it, the first since ") || !strings.Contains(r.Notes[0], want) {
-		t.Errorf("%+v", r)
+	partitions := []int{events.PlaceOf(ids[0]).Partition, events.PlaceOf(ids[1]).Partition}
+	slices.Sort(partitions)
+	want := fmt.Sprintf("(partition %d, %d)", partitions[0], partitions[1])
+	if r.Verdict != Same || len(r.Notes) != 1 || !strings.HasPrefix(r.Notes[0], "3 messages of HOLDS behind what is stored and not folded into it, the first since ") || !strings.Contains(r.Notes[0], want) {
+		t.Errorf("%+v, want %s", r, want)
+	}
+	aged.by = map[uint64]time.Duration{3: -time.Hour, 4: -time.Hour, 5: -time.Hour} // published long after the audit was begun
+	if r, err = Audit(t.Context(), AuditOptions{Source: aged, Stored: Buckets(w.client)}); err != nil || len(r.Notes) > 0 {
+		t.Errorf("%+v, %v", r, err)
 	}
 }
 
-// agedSource has messages behind the second that were published an hour ago.
-type agedSource struct{ Source }
+// agedSource has some messages of HOLDS that were published longer ago.
+type agedSource struct {
+	Source
+	by map[uint64]time.Duration
+}
 
 func (s agedSource) Read(ctx context.Context, log jetstream.Log, from, through uint64) (Reader, error) {
 	r, err := s.Source.Read(ctx, log, from, through)
-	return agedReader{r}, err
+	if err != nil || log != jetstream.Holds {
+		return r, err
+	}
+	return agedReader{r, s.by}, nil
 }
 
-type agedReader struct{ Reader }
+type agedReader struct {
+	Reader
+	by map[uint64]time.Duration
+}
 
 func (r agedReader) Next(ctx context.Context) (jetstream.Message, error) {
 	m, err := r.Reader.Next(ctx)
-	if m.Sequence > 2 {
-		m.Time = m.Time.Add(-time.Hour)
-	}
+	m.Time = m.Time.Add(-r.by[m.Sequence])
 	return m, err
 }
 

@@ -49,13 +49,13 @@ func (r *Result) Changes(n int) []Change {
 			_, c.ScoreExact = r.Recorded.score(p.Score)
 			n := integer(p.Score)
 			difference.Sub(difference, n.Mul(n, finer))
-			c.WindowScoreExact = p.windowExact()
+			c.WindowScoreExact = r.Recorded.windowExact(p.ranked)
 		}
 		if p, ok := other[id]; ok {
 			c.OtherRank = &p.rank
 			_, c.OtherScoreExact = r.WhatIf.score(p.Score)
 			difference.Add(difference, integer(p.Score))
-			c.OtherWindowScoreExact = p.windowExact()
+			c.OtherWindowScoreExact = r.WhatIf.windowExact(p.ranked)
 		}
 		if c.Rank != nil && c.OtherRank != nil {
 			won := int64(*c.Rank) - int64(*c.OtherRank)
@@ -81,10 +81,11 @@ func (r *Result) Changes(n int) []Change {
 	return list
 }
 
-// windowExact returns the score within the window; nil if there is none.
-func (r *ranked) windowExact() *string {
-	if r.window == nil {
+// windowExact returns the score of a holder within the window, exactly; nil if there is none.
+func (a *Answer) windowExact(of *ranked) *string {
+	if of.window == nil {
 		return nil
 	}
-	return &r.window.ScoreExact
+	_, exact := a.score(of.window.score)
+	return &exact
 }

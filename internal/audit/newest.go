@@ -36,7 +36,7 @@ func NewestCheckpoint(ctx context.Context, c *jetstream.Client, log jetstream.Lo
 			err = fmt.Errorf("it is of partition %d of %s", st.Partition, st.Stream)
 		case st.Created != created:
 			err = fmt.Errorf("it is of a stream %s that was made at another time", st.Stream)
-		case st.Sequence <= sequence:
+		case st.Sequence < sequence:
 			err = fmt.Errorf("it is of sequence %d, and checkpoint %d of %d", st.Sequence, newest.Number, sequence)
 		default:
 			*newest, sequence, passed = Newest{Number: m.Sequence, Note: m.Data}, st.Sequence, 0

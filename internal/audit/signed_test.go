@@ -265,7 +265,7 @@ func TestOlderStateInTheNewersPlace(t *testing.T) {
 	for _, key := range keys {
 		w.put(jetstream.Holds.Bucket, key, nil)
 	}
-	w.says(w.signedAudit(), Different, "there is no checkpoint, and checkpoint 2 was signed of what was stored through sequence 5: it was deleted")
+	w.says(w.signedAudit(), Different, "there is no checkpoint, and checkpoint 2 was signed of what was stored through sequence 5: it was deleted, and is not folded anew yet")
 }
 
 // What was signed after the cut was made is not more than is stored: the pipeline has gone on.

@@ -114,6 +114,7 @@ type trial[E, C any] struct {
 	meter   *meter
 	workers int
 	created time.Time // when the stream was made
+	read    time.Time // when it was begun to read what is stored
 	span    span
 	judges  [events.Partitions]*judge[E, C]
 
@@ -123,7 +124,7 @@ type trial[E, C any] struct {
 
 // newTrial reads what is stored of a log.
 func newTrial[E, C any](ctx context.Context, o *AuditOptions, p *state.Policy, log *state.Log[E, C], k *kind[E, C], m *meter) (*trial[E, C], error) {
-	t := &trial[E, C]{source: o.Source, log: log, policy: p, kind: k, meter: m, workers: workers(o.Workers)}
+	t := &trial[E, C]{source: o.Source, log: log, policy: p, kind: k, meter: m, workers: workers(o.Workers), read: time.Now()}
 	now, err := o.Source.State(ctx, log.Log)
 	if err != nil {
 		return nil, err
@@ -189,14 +190,14 @@ func (t *trial[E, C]) overtaken(ctx context.Context, stored Stored) error {
 		entry, err := bucket.Get(ctx, key) // it may have come after the cut
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound):
-			j.add(Difference{Key: key, Explanation: fmt.Sprintf("there is no checkpoint, and %s was signed of what was stored through sequence %d: it was deleted", signed, signed.sequence)})
+			j.add(Difference{Key: key, Explanation: fmt.Sprintf("there is no checkpoint, and %s was signed of what was stored through sequence %d: it was deleted, and is not folded anew yet", signed, signed.sequence)})
 			continue
 		case err != nil:
 			return err
 		}
 		now, damage := state.DecodeCheckpoint(key, entry.Value)
 		if damage == nil && now.Sequence < signed.sequence {
-			j.add(Difference{Key: key, Explanation: fmt.Sprintf("what is stored is folded through sequence %d, and %s was signed of what was stored through %d: an older state was put in its place", now.Sequence, signed, signed.sequence)})
+			j.add(Difference{Key: key, Explanation: fmt.Sprintf("what is stored is folded through sequence %d, and %s was signed of what was stored through %d: an older state was put in its place, or it was deleted and is being folded anew", now.Sequence, signed, signed.sequence)})
 		}
 	}
 	return nil
@@ -288,24 +289,26 @@ func (t *trial[E, C]) report(r *Report) []Difference {
 }
 
 // soon is within what time a message that is not folded yet is nothing to be noted.
-const soon = 10 * time.Second
+const soon = time.Minute
 
-// unfolded notes what the stream has behind what is stored, if it has waited for long.
+// unfolded notes what the stream had behind what is stored, if it had waited for long when that was read.
 func (t *trial[E, C]) unfolded(notes []string) []string {
 	var partitions []string
-	messages, since := uint64(0), time.Now().Add(-soon)
+	messages, first := uint64(0), t.read
 	for i, j := range t.judges {
-		if j.unfolded > 0 && j.waitsSince.Before(since) {
+		if j.unfolded > 0 && j.waitsSince.Before(t.read.Add(-soon)) {
 			partitions = append(partitions, strconv.Itoa(i))
 			messages += j.unfolded
-			since = j.waitsSince
+			if j.waitsSince.Before(first) {
+				first = j.waitsSince
+			}
 		}
 	}
 	if len(partitions) == 0 {
 		return notes
 	}
-	return append(notes, fmt.Sprintf("%s of %s behind what is stored and not folded into it, the first since %s (partition %s): no aggregator has come so far, or an older state was put in the place of a newer",
-		messagesText(messages), t.log.Stream, stamp(since), strings.Join(partitions, ", ")))
+	return append(notes, fmt.Sprintf("%s of %s behind what is stored and not folded into it, the first since %s (partition %s): no aggregator had come so far, or an older state was put in the place of a newer",
+		messagesText(messages), t.log.Stream, stamp(first), strings.Join(partitions, ", ")))
 }
 
 func messagesText(n uint64) string {

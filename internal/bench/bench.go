@@ -29,8 +29,8 @@ import (
 	"github.com/city-chain/holdfast/jetstream"
 )
 
-// ErrInUse is the error of a measurement on a server whose account has a pipeline's streams. Nothing was touched.
-var ErrInUse = errors.New("a pipeline's streams are here already, and a benchmark would fold into them")
+// ErrInUse is the error of a measurement on a server whose account has streams of a pipeline, or of another measurement. Nothing was touched.
+var ErrInUse = errors.New("streams are here already that a pipeline or a benchmark lives in")
 
 // LeftError says that something that the measurement made is still there.
 type LeftError struct{ err error }
@@ -111,7 +111,9 @@ func begin(ctx context.Context, o Options) (*session, error) {
 		err = s.checkUnused(ctx)
 	}
 	if err == nil {
-		_, err = s.js.CreateStream(ctx, natsjs.StreamConfig{Name: placeStream})
+		if _, err = s.js.CreateStream(ctx, natsjs.StreamConfig{Name: placeStream}); err != nil {
+			err = errors.Join(fmt.Errorf("make stream %s: %w", placeStream, err), s.remove(ctx, placeStream)) // it may be there all the same
+		}
 	}
 	if err != nil {
 		nc.Close()

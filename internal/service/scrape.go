@@ -13,11 +13,10 @@ const (
 	// maxScrapes is how many scrapes are worked out at once. Who comes then waits, and after scrapeWait is told to come again.
 	maxScrapes = 4
 	scrapeWait = 5 * time.Second
-	// maxUnread is how many bytes of answers wait to be read, together, beside those of the newest. For more, that answer is
+	// maxUnread is how many bytes of answers wait to be read, together, beside those of the newest; their buffers take up to twice that. For more, that answer is
 	// cut off which has waited longest.
 	maxUnread = 32 << 20
-	// scrapeWrite is how long a scrape may take until its answer is read. It is the time after which
-	// Prometheus gives up.
+	// scrapeWrite is how long an answer may take to be read. It is the time after which Prometheus gives up.
 	scrapeWrite = 10 * time.Second
 )
 
@@ -40,12 +39,12 @@ type unread struct {
 
 // ServeHTTP implements [http.Handler].
 func (s *scrapes) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	to := http.NewResponseController(w)
-	_ = to.SetWriteDeadline(time.Now().Add(scrapeWrite)) // not over a connection: no deadline
 	a := s.workOut(w, r)
 	if a == nil {
 		return
 	}
+	to := http.NewResponseController(w)
+	_ = to.SetWriteDeadline(time.Now().Add(scrapeWrite)) // not over a connection: no deadline
 	defer s.remove(s.add(to, a.body.Len()))
 	w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
 	w.WriteHeader(a.status)

@@ -150,7 +150,7 @@ func checkRights(t *testing.T, url string, idle bool) {
 }
 
 // The server publishes its answer to whatever subject a question names, whoever asks. So the users that may ask can spoil a stored
-// state, as the configuration says, and can forge none: the partition stops. One that may ask nothing cannot.
+// state, as the configuration says: an answer is none, and the partition stops. One that may ask nothing cannot.
 func TestAnAnswerGoesWhereTheQuestionSays(t *testing.T) {
 	url := startServer(t)
 	login := func(user string) service.NATSFlags {
