@@ -240,7 +240,7 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 // advise adds what to do about an error that may not pass by itself.
 func (s *Service) advise(err error) error {
 	switch {
-	case errors.Is(err, jetstream.ErrReplicas) && s.Replicas > 1:
+	case errors.Is(err, jetstream.ErrReplicas):
 		return fmt.Errorf("%w (--replicas=%d needs as many NATS servers with JetStream in one cluster: start those that are missing, or start the aggregator with fewer replicas)", err, s.Replicas)
 	case errors.Is(err, jetstream.ErrSubjectsTaken):
 		return fmt.Errorf("%w (give the other stream other subjects or delete it, by nats stream edit or rm, or give Holdfast a NATS account of its own)", err)
