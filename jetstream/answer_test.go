@@ -3,6 +3,8 @@ package jetstream_test
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -139,5 +141,35 @@ func TestRejectWaitsForLeader(t *testing.T) {
 	c, _ = playedServer(t, "$JS.API.STREAM.INFO.REJECTED", `{"error":{"code":404,"err_code":10059,"description":"stream not found"}}`)
 	if err := c.Reject(testContext(t), rejections); !errors.Is(err, jetstream.ErrNoStream) {
 		t.Errorf("without a stream: %v, want ErrNoStream", err)
+	}
+}
+
+// That there are too few servers is said only where that is why none was found;
+// the server's own words are passed on in any case.
+func TestApplyFindsNoServers(t *testing.T) {
+	t.Parallel()
+	noStream := `{"error":{"code":404,"err_code":10059,"description":"stream not found"}}`
+	for _, test := range []struct {
+		replicas int
+		code     int
+		text     string
+		tooFew   bool
+	}{
+		{3, 10074, "replicas > 1 not supported in non-clustered mode", true},
+		{3, 10005, "no suitable peers for placement", true},
+		{3, 10005, "no suitable peers for placement, peer offline", true},
+		{1, 10005, "no suitable peers for placement, peer offline", false},
+		{3, 10005, "no suitable peers for placement, insufficient storage", false},
+		{3, 10005, "no suitable peers for placement, exclude tag set", false},
+		{3, 10005, "no suitable peers for placement, server tag not unique", false},
+		{3, 10005, "no suitable peers for placement, tags not matched ['ssd']", false},
+	} {
+		answers := append(slices.Repeat([]string{noStream}, len(everything)),
+			fmt.Sprintf(`{"error":{"code":400,"err_code":%d,"description":%q}}`, test.code, test.text))
+		c, _ := playedServer(t, "$JS.API.STREAM.>", answers...)
+		_, err := c.Apply(testContext(t), jetstream.Declaration{Replicas: test.replicas})
+		if err == nil || errors.Is(err, jetstream.ErrReplicas) != test.tooFew || !strings.Contains(err.Error(), test.text) {
+			t.Errorf("%d replicas, %s: %v", test.replicas, test.text, err)
+		}
 	}
 }

@@ -101,7 +101,7 @@ func (c *Client) create(ctx context.Context, want object) (created bool, err err
 	}
 	e, answered := errors.AsType[*jetstream.APIError](err)
 	switch {
-	case answered && (e.ErrorCode == codeNoReplicas || e.ErrorCode == codeNoPeers):
+	case answered && tooFewServers(e, config.Replicas):
 		return false, fmt.Errorf("%w: %w", ErrReplicas, e)
 	case answered && e.ErrorCode == codeSubjectsOverlap:
 		return false, fmt.Errorf("%w%s: %w", ErrSubjectsTaken, c.takenBy(ctx, config), e)
@@ -116,6 +116,18 @@ func (c *Client) create(ctx context.Context, want object) (created bool, err err
 		return false, &DriftError{drift}
 	}
 	return false, nil
+}
+
+// tooFewServers reports whether a stream was refused since there are not as many servers as are to keep it. The server finds none fit for other
+// reasons, too, which its words name: that they have no room, or not the right tags.
+func tooFewServers(e *jetstream.APIError, replicas int) bool {
+	switch e.ErrorCode {
+	case codeNoReplicas:
+		return true
+	case codeNoPeers:
+		return replicas > 1 && !strings.Contains(e.Description, "storage") && !strings.Contains(e.Description, "tag")
+	}
+	return false
 }
 
 // takenBy names a stream that takes subjects of one that cannot be made, as in " (stream X, of hold.*)"; it is empty if that cannot be found out,

@@ -79,7 +79,7 @@ var (
 // errors.json. nats.go has no constants for the most of them.
 const (
 	codeAccountLimit      jetstream.ErrorCode = 10002
-	codeNoPeers           jetstream.ErrorCode = 10005
+	codeNoPeers           jetstream.ErrorCode = 10005 // by a cluster, with the reasons
 	codeNotAvailable      jetstream.ErrorCode = 10008
 	codeNotLeader         jetstream.ErrorCode = 10009
 	codeInsufficient      jetstream.ErrorCode = 10023

@@ -27,7 +27,8 @@ type Message struct {
 // Reader delivers messages of a stream in the order of their sequences. One
 // goroutine at a time may call Next; Stop may be called by any.
 type Reader struct {
-	f *follower
+	f       *follower
+	waiting uint64 // how many messages, when it first attached
 }
 
 // ReadPartition reads one partition of a log, beginning with the first message
@@ -55,7 +56,7 @@ func (c *Client) read(ctx context.Context, stream, filter string, from uint64) (
 	if err != nil {
 		return nil, fmt.Errorf("read stream %s from %d: %w", stream, from, err)
 	}
-	return &Reader{f}, nil
+	return &Reader{f, f.at.pending}, nil
 }
 
 // Next waits for the next message and returns it. Each message comes once and
@@ -76,16 +77,8 @@ func (r *Reader) Next(ctx context.Context) (Message, error) {
 	return m, nil
 }
 
-// Waiting returns how many messages waited when the reader attached; it is to be
-// called before the first Next.
-func (r *Reader) Waiting() uint64 {
-	r.f.mu.Lock()
-	defer r.f.mu.Unlock()
-	if r.f.at == nil {
-		return 0
-	}
-	return r.f.at.pending
-}
+// Waiting returns how many messages waited when the reader began.
+func (r *Reader) Waiting() uint64 { return r.waiting }
 
 // Stop ends the reader and a Next that waits. It returns when nothing of the
 // reader is left behind. It may be called more than once.

@@ -84,6 +84,9 @@ func TestReadPartition(t *testing.T) {
 	if _, err := r.Next(ctx); !errors.Is(err, jetstream.ErrStopped) {
 		t.Errorf("Next after Stop: %v", err)
 	}
+	if n := r.Waiting(); n != 8 {
+		t.Errorf("%d messages waited when it began, want 8", n)
+	}
 }
 
 // Readers that stop leave no consumer on the server.

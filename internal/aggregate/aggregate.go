@@ -177,11 +177,21 @@ func (s *Service) Run(ctx context.Context) error {
 func (s *Service) server(policy *state.Policy) func(context.Context, *partition.Lease) {
 	holds, nodes := make(chan struct{}, 1), make(chan struct{}, 1)
 	return func(ctx context.Context, l *partition.Lease) {
-		var both sync.WaitGroup
-		both.Go(func() { newWorker(s, state.Holds, policy, l.Partition(), l, holds).run(ctx) })
-		both.Go(func() { newWorker(s, state.PoH, policy, l.Partition(), l, nodes).run(ctx) })
-		both.Wait()
+		s.serve(ctx, l.Partition(),
+			newWorker(s, state.Holds, policy, l.Partition(), l, holds).run,
+			newWorker(s, state.PoH, policy, l.Partition(), l, nodes).run)
 	}
+}
+
+// serve serves a partition by the workers of both logs. Of the one that ends first, what was last known is told until the other
+// has ended, too: the lease is renewed meanwhile.
+func (s *Service) serve(ctx context.Context, number int, workers ...func(context.Context)) {
+	var all sync.WaitGroup
+	for _, run := range workers {
+		all.Go(func() { run(ctx) })
+	}
+	all.Wait()
+	s.release(number)
 }
 
 // status tells the other workers how far a partition has come.
@@ -192,10 +202,10 @@ func (s *Service) status(p int) partition.Status {
 func (s *Service) logStatus(log jetstream.Log, p int) partition.LogStatus {
 	status := s.progressOf(log, p).status()
 	s.mu.Lock()
-	err, reported := s.serving[partitionName(log.Stream, p)]
+	err := s.serving[partitionName(log.Stream, p)]
 	s.mu.Unlock()
 	switch {
-	case !reported, errors.Is(err, errLoading):
+	case errors.Is(err, errLoading), err == nil && status.Pending == nil: // the latter before a worker begins, and until it reads
 		status.State = partition.Loading
 	case err != nil:
 		status.State, status.Reason = partition.Failing, partition.Shorten(err.Error())
@@ -240,7 +250,7 @@ func (s *Service) prepare(ctx context.Context) (*state.Policy, error) {
 // advise adds what to do about an error that may not pass by itself.
 func (s *Service) advise(err error) error {
 	switch {
-	case errors.Is(err, jetstream.ErrReplicas) && s.Replicas > 1:
+	case errors.Is(err, jetstream.ErrReplicas):
 		return fmt.Errorf("%w (--replicas=%d needs as many NATS servers with JetStream in one cluster: start those that are missing, or start the aggregator with fewer replicas)", err, s.Replicas)
 	case errors.Is(err, jetstream.ErrSubjectsTaken):
 		return fmt.Errorf("%w (give the other stream other subjects or delete it, by nats stream edit or rm, or give Holdfast a NATS account of its own)", err)
@@ -325,10 +335,14 @@ func (s *Service) report(name string, err error) {
 }
 
 // release says that a partition is ours no more.
-func (s *Service) release(name string) {
+func (s *Service) release(number int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.serving, name)
+	for _, log := range jetstream.Logs() {
+		delete(s.serving, partitionName(log.Stream, number))
+		s.progressOf(log, number).clear()
+		s.metrics.release(log.Stream, number)
+	}
 	s.tellHealth()
 }
 

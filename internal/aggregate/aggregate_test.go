@@ -859,6 +859,56 @@ func TestIdlePartitionsMoveOn(t *testing.T) {
 	<-done
 }
 
+// unread is a broker whose reading begins when it is let.
+type unread struct {
+	broker
+	entered, let chan struct{}
+}
+
+func (u unread) ReadPartition(ctx context.Context, log jetstream.Log, number int, from uint64) (*jetstream.Reader, error) {
+	close(u.entered)
+	<-u.let
+	return u.broker.ReadPartition(ctx, log, number, from)
+}
+
+// The others are told that a partition is loading until it is known what waits; and when one log's worker has ended, what was
+// last known of it until the other's has ended, too.
+func TestOthersAreToldFromBeginningToEnd(t *testing.T) {
+	s := startServer(t)
+	service, policy := s.prepared(), state.DefaultPolicy()
+	number := events.PlaceOf("holder-1").Partition
+	s.publish(jetstream.Holds.Subject("holder-1"), []byte(`{"token_id":"t","holder_id":"holder-1","start":1,"weight":1}`))
+	loading := partition.LogStatus{State: partition.Loading}
+	told := func(when string, want partition.LogStatus) {
+		t.Helper()
+		if diff := cmp.Diff(want, service.status(number).Holds); diff != "" {
+			t.Errorf("%s (-want +told):\n%s", when, diff)
+		}
+	}
+	w := newWorker(service, state.Holds, &policy, number, forever{}, make(chan struct{}, 1))
+	entered, let := make(chan struct{}), make(chan struct{})
+	w.broker = unread{w.broker, entered, let}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended, other, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	told("before it begins", loading)
+	go func() {
+		defer close(done)
+		service.serve(ctx, number, func(ctx context.Context) { w.run(ctx); close(ended) }, func(context.Context) { <-other })
+	}()
+	<-entered
+	told("loaded", loading)
+	close(let)
+	served := partition.LogStatus{Folded: 1, Stored: 1, Pending: new(uint64)}
+	s.wait("the partition is not served", func() bool { return cmp.Equal(service.status(number).Holds, served) })
+	cancel()
+	<-ended
+	told("while the other log is served", served)
+	close(other)
+	<-done
+	told("at the end", loading)
+}
+
 // forever is a lease that is always held.
 type forever struct{}
 

@@ -69,7 +69,6 @@ type worker[E, C any] struct {
 	progress *progress
 	tracer   trace.Tracer // nil = nothing is traced
 	signer   *signer      // nil = nothing is signed
-	released func()       // says that the partition is another's to report on
 }
 
 const (
@@ -124,14 +123,12 @@ func newWorker[E, C any](s *Service, log *state.Log[E, C], policy *state.Policy,
 		progress: s.progressOf(log.Log, number),
 		tracer:   s.Tracer,
 		signer:   s.signer,
-		released: func() { s.release(name); s.metrics.release(log.Stream, number); s.progressOf(log.Log, number).clear() },
 	}
 }
 
 // run serves the partition until ctx is done, loading it again after whatever went wrong; where going on would be wrong
 // it does nothing any more but to say so.
 func (w *worker[E, C]) run(ctx context.Context) {
-	defer w.released()
 	w.report(errLoading)
 	wait := newBackoff()
 	var unfit time.Time // since when; the zero time = it is not
@@ -148,10 +145,10 @@ func (w *worker[E, C]) run(ctx context.Context) {
 			wait.reset()
 			unfit = time.Time{}
 		})
-		w.progress.known.Store(false)
 		if err == nil {
 			return
 		}
+		w.progress.known.Store(false)
 		if r := remedy(err); r != "" {
 			err = fmt.Errorf("%w (%s)", err, fmt.Sprintf(r, w.log.Stream, w.log.Bucket))
 		}

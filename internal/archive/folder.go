@@ -40,29 +40,12 @@ func lockFolder(dir string) (*os.File, error) {
 }
 
 // checkOwn makes sure that a folder is an archive, or is to become one: a stream in it has a manifest, or it has nothing but what an archiver begins with.
-// So nothing is written into a folder that was named by mistake.
 func checkOwn(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
+	var manifests []string
+	for _, stream := range Streams() {
+		manifests = append(manifests, filepath.Join(stream, manifestName))
 	}
-	foreign := ""
-	for _, e := range entries {
-		name := e.Name()
-		if slices.Contains(Streams(), name) {
-			if _, err := os.Stat(filepath.Join(dir, name, manifestName)); err == nil {
-				return nil
-			}
-		}
-		switch {
-		case slices.Contains(Streams(), name) && e.IsDir(), name == lockName:
-		case name == "lost+found": // a file system of its own has it
-		case foreign == "":
-			foreign = name
-		}
-	}
-	if foreign != "" {
-		return fmt.Errorf("the folder %s is no archive: no stream in it has a %s, and it has %q: name an empty folder, or one that is not there yet", dir, manifestName, foreign)
-	}
-	return nil
+	return folder.CheckOwn(dir, manifests, func(e fs.DirEntry) bool {
+		return e.Name() == lockName || e.IsDir() && slices.Contains(Streams(), e.Name())
+	}, "is no archive: no stream in it has a "+manifestName)
 }

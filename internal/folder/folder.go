@@ -1,5 +1,5 @@
-// Package folder has what a process needs that keeps files of its own in a folder: a lock, so that it is the only one, and the
-// assurance that the disk has the names of the files, too.
+// Package folder has what a process needs that keeps files of its own in a folder: a look whether the folder is its own, a lock, so
+// that it is the only one, and the assurance that the disk has the names of the files, too.
 package folder
 
 import "errors"

@@ -2,6 +2,7 @@ package partition
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -19,8 +20,8 @@ import (
 //	p.<n>   a lease:   {"owner":"<id>","since":"2026-01-01T00:00:00Z","HOLDS":{"folded":9,"stored":8,"pending":0},"POH":{…}}
 //
 // Both expire if they are not written again. All fields are always there, and there are no others, but that a log's partition
-// which is not served as it should be has "state" and, if there is one, "reason" besides: older versions, which do not know
-// these, leave such a lease alone.
+// which is not served as it should be has "state" and, if there is one, "reason" besides, and may have null for "pending": older
+// versions, which do not know these, leave such a lease alone.
 const (
 	memberPrefix = "m."
 	leasePrefix  = "p."
@@ -68,15 +69,34 @@ type LogStatus struct {
 	Reason  string  `json:"reason,omitempty"` // why it is Failing or Stopped; see Shorten
 }
 
-// maxReason bounds a reason, in bytes.
-const maxReason = 500
+const (
+	maxReason = 500 // bytes of a reason, before cutOff
+	cutOff    = "…" // ends one that was longer
+)
 
 // Shorten makes a LogStatus's reason of an error's text: valid UTF-8 of some hundred bytes.
 func Shorten(text string) string {
 	if len(text) > maxReason {
-		text = text[:maxReason] + "…"
+		text = text[:maxReason] + cutOff
 	}
 	return strings.ToValidUTF8(text, "")
+}
+
+// validate refuses what no worker says.
+func (s LogStatus) validate() error {
+	switch s.State {
+	case Failing, Stopped:
+		if len(s.Reason) > maxReason+len(cutOff) {
+			return fmt.Errorf("a reason of %d bytes; it has %d at most", len(s.Reason), maxReason+len(cutOff))
+		}
+	case "", Loading:
+		if s.Reason != "" {
+			return fmt.Errorf("a reason for the state %q", s.State)
+		}
+	default:
+		return fmt.Errorf("the state %q; it is %s, %s, %s, or left out", s.State, Loading, Failing, Stopped)
+	}
+	return nil
 }
 
 // memberRecord is the value of a member's key.
@@ -131,7 +151,7 @@ func decodeLease(key string, value []byte) (partition int, r Tenancy, err error)
 		err = decode(value, &r, func() []byte { return r.encode() })
 	}
 	if err == nil {
-		err = Worker{ID: r.Owner}.validate()
+		err = cmp.Or(Worker{ID: r.Owner}.validate(), r.Holds.validate(), r.PoH.validate())
 	}
 	if err != nil {
 		return 0, Tenancy{}, fmt.Errorf("key %s: not a lease: %w", key, err)

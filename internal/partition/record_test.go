@@ -62,14 +62,23 @@ func TestRecords(t *testing.T) {
 	if _, _, err := decodeLease("p.5", []byte(strings.Replace(exampleLeaseValue, "ABC", "", 1))); err == nil {
 		t.Error("a lease without an owner: accepted")
 	}
+	for _, said := range []LogStatus{
+		{State: "serving"}, {State: "Stopped"}, {Reason: "why"}, {State: Loading, Reason: "why"}, {State: Failing, Reason: strings.Repeat("a", maxReason+4)},
+	} {
+		for _, r := range []Tenancy{{Owner: "ABC", Status: Status{Holds: said}}, {Owner: "ABC", Status: Status{PoH: said}}} {
+			if _, _, err := decodeLease("p.5", r.encode()); err == nil {
+				t.Errorf("%.200s: accepted", r.encode())
+			}
+		}
+	}
 }
 
 // A reason of any text is short, and is read as it was written.
 func TestShorten(t *testing.T) {
 	for _, text := range []string{"", "short", strings.Repeat("é", 1000), "a" + strings.Repeat("é", 1000), "\xff\xfe not UTF-8"} {
 		r := exampleLease
-		r.Holds.Reason = Shorten(text)
-		if _, again, err := decodeLease("p.5", r.encode()); err != nil || !cmp.Equal(again, r) || len(r.Holds.Reason) > maxReason+3 {
+		r.Holds.State, r.Holds.Reason = Failing, Shorten(text)
+		if _, again, err := decodeLease("p.5", r.encode()); err != nil || !cmp.Equal(again, r) || len(r.Holds.Reason) > maxReason+len(cutOff) {
 			t.Errorf("%.20q: %d bytes: %v", text, len(r.Holds.Reason), err)
 		}
 	}

@@ -26,7 +26,7 @@ const (
 
 // The states of a log's partition that has an owner and is not served as it should be, the gravest last.
 const (
-	Loading State = "loading" // what is stored of it is read
+	Loading State = "loading" // what is stored of it is read, and it is not known yet what waits
 	Failing State = "failing" // something is in the way, and is tried again
 	Stopped State = "stopped" // it cannot go on without an operator's decision
 )

@@ -117,27 +117,11 @@ func openStore(dir string, key attest.Key, witness attest.WitnessKey) (*store, e
 // ownName is what the files of a witness's folder are named.
 var ownName = regexp.MustCompile(`^(lock|(witness\.json|evidence\.jsonl|[A-Z]+\.[0-9]+\.(checkpoint|tree|record|refused))(\.new)?)$`)
 
-// checkOwn makes sure that a folder is a witness's, or is to become one: it has a witness.json, or nothing but what a witness writes. So nothing is
-// written into a folder that was named by mistake.
+// checkOwn makes sure that a folder is a witness's, or is to become one: it has a witness.json, or nothing but what a witness writes.
 func checkOwn(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	foreign := ""
-	for _, e := range entries {
-		switch name := e.Name(); {
-		case name == identityName:
-			return nil
-		case name == "lost+found": // a file system of its own has it
-		case foreign == "" && (e.IsDir() || !ownName.MatchString(name)):
-			foreign = name
-		}
-	}
-	if foreign != "" {
-		return fmt.Errorf("the folder %s is no witness's: it has no %s, and it has %q: name an empty folder, or one that is not there yet", dir, identityName, foreign)
-	}
-	return nil
+	return folder.CheckOwn(dir, []string{identityName}, func(e fs.DirEntry) bool {
+		return !e.IsDir() && ownName.MatchString(e.Name())
+	}, "is no witness's: it has no "+identityName)
 }
 
 // close gives the folder free. The lock's file is left: to remove it would let two processes lock two files of one name.

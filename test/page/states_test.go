@@ -121,7 +121,7 @@ func TestSaysWhatIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "it is said", func() bool {
-		return strings.Contains(b.text("#banner"), "14, 15 of POH failing: load partition 0 of POH: ")
+		return strings.Contains(b.text("#banner"), "14, 15 of POH failing, the first: load partition 0 of POH: ")
 	})
 	if !strings.Contains(b.text("#pipeline-body"), "failing") {
 		t.Errorf("the workers: %q", b.text("#pipeline-body"))

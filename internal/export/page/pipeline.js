@@ -49,7 +49,7 @@ function drawRefused(refused) {
 }
 
 // notServed says which partitions have an owner that does not serve them: a sentence for those in the same state, with the reason of
-// the first.
+// the first, which is said to be its alone if another has another.
 function notServed(owners) {
   const alike = new Map();
   owners.forEach((owner, i) => {
@@ -57,11 +57,14 @@ function notServed(owners) {
       const { state, reason } = owner?.[stream] ?? {};
       if (state !== 'failing' && state !== 'stopped') continue;
       const what = `of ${stream} ${state}`;
-      if (!alike.has(what)) alike.set(what, { which: [], reason });
-      alike.get(what).which.push(i);
+      if (!alike.has(what)) alike.set(what, { which: [], reason, differ: false });
+      const all = alike.get(what);
+      all.which.push(i);
+      if (reason !== all.reason) all.differ = true;
     }
   });
-  return [...alike].map(([what, { which, reason }]) => `${which.length === 1 ? 'Partition' : 'Partitions'} ${which.join(', ')} ${what}: ${reason}.`);
+  return [...alike].map(([what, { which, reason, differ }]) =>
+    `${which.length === 1 ? 'Partition' : 'Partitions'} ${which.join(', ')} ${what}${differ ? ', the first' : ''}: ${reason}.`);
 }
 
 // troubles says what is out of order: the worst first, each in a sentence.
