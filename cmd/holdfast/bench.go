@@ -53,8 +53,12 @@ func (b *benchmark) Validate() error {
 	if b.Rate > 0 && b.Rounds != nil {
 		return fmt.Errorf("--rounds=%d with --rate=%d: a steady rate is measured once, without rounds: leave one of them out", *b.Rounds, b.Rate)
 	}
-	if took := float64(b.events()) / float64(b.Rate); b.Rate > 0 && took >= b.Duration.Seconds() {
-		return fmt.Errorf("--events=%d at --rate=%d take %.0f s, and all of it may take --duration=%s: fewer events, or more time", b.events(), b.Rate, took, b.Duration)
+	if b.Rate > 0 && b.Events == nil && b.Duration < 2*preparation {
+		return fmt.Errorf("--duration=%s with --rate=%d: give it %s or more, half of which is for what comes before and after the events", b.Duration, b.Rate, 2*preparation)
+	}
+	if took := float64(b.events()) / float64(b.Rate); b.Rate > 0 && took > (b.Duration-preparation).Seconds() {
+		return fmt.Errorf("--events=%d at --rate=%d take %.0f s, and all of it, with %s before and after them, may take --duration=%s: fewer events, or more time",
+			b.events(), b.Rate, took, preparation, b.Duration)
 	}
 	return errors.Join(b.NATSLogin.Validate(), b.SignFlags.Validate(), b.jobFlags.Validate())
 }
@@ -64,6 +68,7 @@ const (
 	benchEvents = 2_000_000
 	benchRounds = 3
 	steadily    = 20 * time.Second // of events, at a steady rate
+	preparation = time.Second      // left for what comes before and after these
 )
 
 // events is how many events a round publishes.
@@ -96,7 +101,7 @@ func (b *benchmark) run(ctx context.Context, s *session) error {
 
 // measure measures, shows the result and adds it to the figures.
 func (b *benchmark) measure(ctx context.Context, s *session, f *figures) (err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, fmt.Errorf("--duration=%s is over: give it more, or fewer --events: %w", b.Duration, context.DeadlineExceeded))
+	ctx, cancel := context.WithTimeoutCause(ctx, b.Duration, overError{b.Duration})
 	defer cancel()
 	signer, err := b.Signer()
 	if err != nil {
@@ -158,6 +163,15 @@ func ended(ctx context.Context, err error) error {
 	}
 	return why
 }
+
+// overError is a [context.DeadlineExceeded] that says of what.
+type overError struct{ duration time.Duration }
+
+func (e overError) Error() string {
+	return fmt.Sprintf("--duration=%s is over: give it more, or fewer --events", e.duration)
+}
+
+func (overError) Unwrap() error { return context.DeadlineExceeded }
 
 var errInterrupted = errors.New("interrupted")
 

@@ -37,7 +37,7 @@ func (s *screen) print(lines []line) error {
 func (s *screen) watch(ctx context.Context, stderr io.Writer, every time.Duration, frame func(context.Context) ([]line, error)) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
-	lines, err := frame(ctx)
+	lines, err := within(ctx, frame)
 	if err != nil {
 		return err
 	}

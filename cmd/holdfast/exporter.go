@@ -23,8 +23,9 @@ type exporter struct {
 
 // Validate is called when the flags are parsed.
 func (e exporter) Validate() error {
-	if u, err := url.Parse(e.server()); err != nil || u.Host == "" {
-		return fmt.Errorf("--exporter=%q: it is no address such as http://127.0.0.1:9100", e.Exporter)
+	u, err := url.Parse(e.server())
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		return fmt.Errorf("--exporter=%q: it is no address such as http://127.0.0.1:9100 (http or https, and no query)", e.shown())
 	}
 	return nil
 }
@@ -36,6 +37,14 @@ func (e exporter) server() string {
 		server = "http://" + server
 	}
 	return strings.TrimRight(server, "/")
+}
+
+// shown is the exporter's URL without its password.
+func (e exporter) shown() string {
+	if u, err := url.Parse(e.server()); err == nil && u.Host != "" {
+		return u.Redacted()
+	}
+	return e.Exporter[strings.LastIndexByte(e.Exporter, '@')+1:]
 }
 
 // instantFlag is the instant to ask for.
@@ -70,11 +79,12 @@ func (f instantFlag) query(parameters url.Values) url.Values {
 	return parameters
 }
 
-// What an exporter may have against a question; each has an exit code of its own.
+// What an exporter may have against a question; each but the last has an exit code of its own.
 var (
 	errNoHolder    = errors.New("no such holder: it has not held anything, or has expired (an id is matched exactly)")
 	errUnreachable = errors.New("is it running? --exporter says where")
 	errNotReady    = errors.New("the exporter is not ready")
+	errInstant     = errors.New("--at") // what is wrong with the instant follows, such as that it is forgotten
 )
 
 const (
@@ -109,7 +119,7 @@ func printAnswer(w io.Writer, body []byte) error {
 
 func (e *exporter) decode(path string, body []byte, answer any) error {
 	if err := json.Unmarshal(body, answer); err != nil {
-		return fmt.Errorf("%s%s: not an exporter's answer: %w", e.Exporter, path, err)
+		return fmt.Errorf("%s%s: not an exporter's answer: %w", e.shown(), path, err)
 	}
 	return nil
 }
@@ -135,6 +145,7 @@ func (e *exporter) get(ctx context.Context, path string, query url.Values) ([]by
 	if err != nil {
 		return nil, fmt.Errorf("--exporter: %w", err)
 	}
+	address = request.URL.Redacted() // for errors
 	began := time.Now()
 	response, err := http.DefaultClient.Do(request)
 	if errors.Is(err, context.DeadlineExceeded) {
@@ -172,8 +183,10 @@ func refusal(address string, response *http.Response, body []byte) error {
 		return fmt.Errorf("%w; what was published a moment ago may not be folded yet", errNoHolder)
 	case response.StatusCode == http.StatusServiceUnavailable:
 		return fmt.Errorf("%w: %s", errNotReady, reason)
-	case field == "at", field == "n":
-		return fmt.Errorf("--%s: %s", field, reason)
+	case field == "at":
+		return fmt.Errorf("%w: %s", errInstant, reason)
+	case field == "n":
+		return fmt.Errorf("--n: %s", reason)
 	}
 	return errors.New(reason)
 }

@@ -27,10 +27,10 @@ type generating struct {
 	Rate     float64       `help:"Send so many events a second; 0 = as many as are taken." default:"0" placeholder:"N"`
 	Duration time.Duration `help:"With --events: end after this time, whatever was sent. Else: how long to send at --rate. 0 = until all events are sent." default:"0s"`
 	Seed     uint64        `help:"What events are drawn from. The same options give the same events." default:"1"`
-	Name     string        `help:"What the run is known by, and what holders' and nodes' ids begin with. What was sent under a name is not sent again (default: seed- and the seed)." placeholder:"NAME"`
+	Name     string        `help:"What the run is known by, and what holders' and nodes' ids begin with. What was sent under a name is not sent again (default: seed- and the seed)." placeholder:"NAME" type:"filled"`
 	Output   string        `short:"o" help:"Write a file for holdfast import instead of sending to NATS: NDJSON, or CSV if its name ends so; - is standard output." placeholder:"FILE" type:"filled"`
-	Format   string        `help:"Format of --output: csv has holds alone (default: by the file's name, or else ndjson)." placeholder:"ndjson|csv"`
-	At       string        `help:"Instant of the score that is to be expected: Unix seconds or RFC 3339 (default: that of the last event)." placeholder:"TIME"`
+	Format   string        `help:"Format of --output: csv has holds alone (default: by the file's name, or else ndjson)." placeholder:"ndjson|csv" type:"filled"`
+	At       string        `help:"Instant of the score that is to be expected: Unix seconds or RFC 3339 (default: that of the last event)." placeholder:"TIME" type:"filled"`
 	JSON     bool          `name:"json" help:"Show what was made, and what it must come to, as one JSON object."`
 	mixFlags
 	service.NATSFlags
@@ -39,7 +39,7 @@ type generating struct {
 
 // mixFlags say what events there are. Those that are nil have a default that depends on the format.
 type mixFlags struct {
-	Start   string        `help:"Instant of the first event: Unix seconds or RFC 3339 (default: --span before now, or what the run had before)." placeholder:"TIME" group:"Mix:"`
+	Start   string        `help:"Instant of the first event: Unix seconds or RFC 3339 (default: --span before now, or what the run had before)." placeholder:"TIME" type:"filled" group:"Mix:"`
 	Span    time.Duration `help:"How much time the events' instants are spread over." default:"24h" group:"Mix:"`
 	Live    bool          `help:"Events say the present, at --rate, instead of --start and --span." group:"Mix:"`
 	Longest time.Duration `help:"How long a hold lasts at most that ends." default:"1h" group:"Mix:"`

@@ -17,18 +17,18 @@ import (
 // importing imports files, or copies a stream.
 type importing struct {
 	Files  []string `arg:"" optional:"" name:"file" help:"CSV with the header token_id,holder_id,start,end,weight or time,holder_id,token_id,change, or NDJSON; - is standard input."`
-	Name   string   `help:"What the import is known by, instead of the file's base name or the stream's name. Under a new name all of it counts anew." placeholder:"NAME"`
+	Name   string   `help:"What the import is known by, instead of the file's base name or the stream's name. Under a new name all of it counts anew." placeholder:"NAME" type:"filled"`
 	Format string   `help:"What the files are: auto (by name and beginning), csv (holds), ndjson (events), deltas (CSV of changes of balances); or nats, to copy --from-stream." enum:"auto,csv,ndjson,deltas,nats" default:"auto"`
 	Follow bool     `help:"Go on with what is added to the file, or to the stream, until Ctrl-C."`
 	JSON   bool     `name:"json" help:"Print what became of each file as a line of JSON."`
 
-	IgnoreHolder []string `name:"ignore-holder" help:"Skip the rows of this holder, such as the address that tokens are minted from; may be given again." placeholder:"ID" sep:"none" group:"Of --format deltas:"`
+	IgnoreHolder []string `name:"ignore-holder" help:"Skip the rows of this holder, such as the address that tokens are minted from; may be given again." placeholder:"ID" type:"filled" sep:"none" group:"Of --format deltas:"`
 	MaxBalances  int      `name:"max-balances" help:"Most balances that are kept in memory, some 200 bytes each." default:"4000000" group:"Of --format deltas:"`
 
-	FromStream string            `name:"from-stream" help:"The stream to copy." placeholder:"NAME" group:"Of --format nats:"`
-	Subject    string            `help:"Copy this subject of it alone; wildcards are permitted." placeholder:"SUBJECT" group:"Of --format nats:"`
+	FromStream string            `name:"from-stream" help:"The stream to copy." placeholder:"NAME" type:"filled" group:"Of --format nats:"`
+	Subject    string            `help:"Copy this subject of it alone; wildcards are permitted." placeholder:"SUBJECT" type:"filled" group:"Of --format nats:"`
 	FromSeq    uint64            `name:"from-seq" help:"The sequence to begin with (default: the first that there is). What is copied already is not copied again." placeholder:"N" group:"Of --format nats:"`
-	FromURL    string            `name:"from-nats" help:"NATS servers that have the stream, if not those of --nats." placeholder:"URL" group:"Of --format nats:"`
+	FromURL    string            `name:"from-nats" help:"NATS servers that have the stream, if not those of --nats." placeholder:"URL" type:"filled" group:"Of --format nats:"`
 	FromLogin  service.NATSLogin `embed:"" prefix:"from-"`
 
 	service.NATSFlags

@@ -9,10 +9,13 @@ import (
 )
 
 // writeOutput writes what a command makes to where a person wants it. A file is written beside where it is to be and put there when it is whole, in the
-// place of one that was there; so is the file that a symbolic link leads to, and the link stays. What is no file, such as a pipe or a device, is written into.
+// place of one that was there; so is the file that a symbolic link leads to, and the link stays. What is no file, such as a pipe or a device, is written into;
+// so is a file that is open already, as /dev/stdout may be, behind what it has.
 func writeOutput(path string, b []byte) error {
 	info, err := os.Stat(path)
 	switch {
+	case isOpen(path):
+		return writeInto(path, b)
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(path); err == nil {
 			return writeInto(path, b) // by a link to a file that is not there yet
@@ -31,9 +34,29 @@ func writeOutput(path string, b []byte) error {
 	return replaceFile(path, b, info.Mode().Perm())
 }
 
-// writeInto writes to what a path leads to, whatever that is.
+// isOpen tells whether a path is, or leads by links to, one by which a system names what a process has open: /dev/stdout, /dev/fd/3, /proc/self/fd/3.
+func isOpen(path string) bool {
+	for range 40 { // links, as many as Linux follows
+		for _, pattern := range []string{"/dev/std*", "/dev/fd/*", "/proc/*/fd/*"} {
+			if is, _ := filepath.Match(pattern, filepath.Clean(path)); is {
+				return true
+			}
+		}
+		to, err := os.Readlink(path)
+		if err != nil {
+			return false
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = to
+	}
+	return false
+}
+
+// writeInto writes to what a path leads to, whatever that is; to a file, at its end.
 func writeInto(path string, b []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	if err != nil {
 		return err
 	}
@@ -43,7 +66,11 @@ func writeInto(path string, b []byte) error {
 
 // replaceFile writes a file of that mode beside a path and puts it there when it is whole.
 func replaceFile(path string, b []byte, mode fs.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	folder := filepath.Dir(path)
+	f, err := os.CreateTemp(folder, filepath.Base(path)+".*.tmp")
+	if failed, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("write %s: folder %s: %w", path, folder, failed.Err) // the temporary file's name says nothing to anybody
+	}
 	if err != nil {
 		return err
 	}

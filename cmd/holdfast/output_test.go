@@ -20,8 +20,9 @@ func TestWriteOutput(t *testing.T) {
 	if err := writeOutput(dir, nil); err == nil || !strings.Contains(err.Error(), "is a folder: name a file") {
 		t.Errorf("a folder: %v", err)
 	}
-	if err := writeOutput(filepath.Join(dir, "nowhere", "file"), nil); err == nil {
-		t.Error("a folder was made up")
+	nowhere := filepath.Join(dir, "nowhere")
+	if err := writeOutput(filepath.Join(nowhere, "file"), nil); err == nil || !strings.Contains(err.Error(), "folder "+nowhere+": ") || strings.Contains(err.Error(), ".tmp") {
+		t.Errorf("a missing folder: %v", err)
 	}
 	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 1 {
 		t.Errorf("%d files, %v", len(entries), err)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -55,6 +56,34 @@ func TestWriteOutputToPipe(t *testing.T) {
 	if _, err := pipe.Read(b); err != nil || string(b) != "text" {
 		t.Errorf("%q came, %v", b, err)
 	}
+}
+
+// A file that is open already is written into at its end, by whatever name, and is still the same file.
+func TestWriteOutputToOpenFile(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "file"), filepath.Join(dir, "link")
+	if err := os.WriteFile(path, []byte("before\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	name := fmt.Sprintf("/dev/fd/%d", f.Fd())
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{name, link} {
+		if err := writeOutput(to, []byte("text\n")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := f.WriteString("after\n"); err != nil {
+		t.Fatal(err)
+	}
+	expectFile(t, path, "before\ntext\ntext\nafter\n")
+	expectMode(t, link, fs.ModeSymlink)
 }
 
 func expectMode(t *testing.T, path string, want fs.FileMode) {

@@ -57,7 +57,7 @@ func (t *top) frame(ctx context.Context, query url.Values, every time.Duration, 
 		return nil, err
 	}
 	lines := plainLines(
-		fmt.Sprintf("%s at %s, every %s", escaped(t.Exporter), ranking.At.or("-"), every),
+		fmt.Sprintf("%s at %s, every %s", escaped(t.shown()), ranking.At.or("-"), every),
 		fmt.Sprintf("%s, %s, %d open; total score %s weight·s, growing by %s a second",
 			count(int64(totals.Holders), "holder"), count(int64(totals.Holds), "hold"), totals.OpenHolds, escaped(totals.ScoreExact), escaped(totals.RateExact)),
 	)
@@ -79,7 +79,7 @@ func (t *top) together(ctx context.Context, query url.Values) (*rankingAnswer, *
 		if err == nil {
 			return &ranking, &totals, nil
 		}
-		if try == 3 { // a hold that was folded in between may have ended after that instant: then it is not known any more
+		if try == 3 || !errors.Is(err, errInstant) { // a hold that was folded in between may have ended after that instant: then it is not known any more
 			return nil, nil, err
 		}
 	}

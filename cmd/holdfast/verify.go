@@ -236,15 +236,21 @@ func printVerified(s *session, v *proof.Verified, at events.Time) error {
 		}
 		lines = append(append(lines, line{}), holds.lines("  ")...)
 	}
-	err := s.screen.print(lines)
+	if err := s.screen.print(lines); err != nil {
+		return err
+	}
 	for _, part := range []struct {
 		title     string
 		sentences []string
 	}{{"proved", a.Proved}, {"not proved", a.NotProved}} {
-		err = errors.Join(err, s.screen.print([]line{{}, {text: part.title, style: strong}}))
+		if err := s.screen.print([]line{{}, {text: part.title, style: strong}}); err != nil {
+			return err
+		}
 		for _, sentence := range part.sentences {
-			fmt.Fprintln(s.stdout, "  "+escaped(sentence))
+			if _, err := fmt.Fprintln(s.stdout, "  "+escaped(sentence)); err != nil {
+				return err
+			}
 		}
 	}
-	return err
+	return nil
 }

@@ -150,6 +150,65 @@ func TestWatchAsksForOneInstant(t *testing.T) {
 	}
 }
 
+// Any other trouble with the totals ends it at once.
+func TestWatchAsksAgainForAnInstantAlone(t *testing.T) {
+	stats := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/top" {
+			_ = json.NewEncoder(w).Encode(rankingOf("a"))
+			return
+		}
+		stats++
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write([]byte(`{"error":{"reason":"not loaded"}}`))
+	}))
+	defer s.Close()
+	code, _, stderr := asked(t, "top", "--watch", "--exporter", s.URL)
+	if code != exitNotReady || stats != 1 {
+		t.Errorf("exit code %d after %d questions for totals, %q", code, stats, stderr)
+	}
+}
+
+// The password of an exporter's address is not shown, whatever comes of asking.
+func TestPasswordIsNotShown(t *testing.T) {
+	s := newScripted(t, map[string]any{"/top": rankingOf("a"), "/stats": totalsOf(), "/poh": "no object"})
+	address := strings.Replace(s.URL, "://", "://user:secret@", 1)
+	expect := func(what, said, want string) {
+		if strings.Contains(said, "secret") || !strings.Contains(said, want) {
+			t.Errorf("%s: %q, want %q in it", what, said, want)
+		}
+	}
+	for _, args := range [][]string{{"holder", "x"}, {"poh"}} {
+		_, _, stderr := asked(t, append(args, "--exporter", address)...)
+		expect(args[0], stderr, "user:xxxxx@")
+	}
+	for _, wrong := range []string{"ftp://user:secret@h", "http://user:secret%@h", "user:secret@h?q"} {
+		code, _, stderr := asked(t, "top", "--exporter", wrong)
+		if expect(wrong, stderr, "--exporter="); code != service.ExitUsage {
+			t.Errorf("%s: exit code %d", wrong, code)
+		}
+	}
+	watched := &top{exporter: exporter{Exporter: address}}
+	lines, err := watched.frame(t.Context(), url.Values{"n": {"1"}}, time.Second, &columns{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	expect("the head", lines[0].text, "user:xxxxx@")
+	silent := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stats" {
+			_ = http.NewResponseController(w).Flush()
+		}
+		<-r.Context().Done()
+	}))
+	defer silent.Close()
+	for _, path := range []string{"/top", "/stats"} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := (&exporter{Exporter: strings.Replace(silent.URL, "://", "://user:secret@", 1)}).get(ctx, path, nil)
+		cancel()
+		expect(path, fmt.Sprint(err), "user:xxxxx@")
+	}
+}
+
 func TestExitCodesOfQuestions(t *testing.T) {
 	s := newScripted(t, map[string]any{"/top": http.StatusServiceUnavailable, "/poh": http.StatusInternalServerError, "/stats": "no object"})
 	gone := httptest.NewServer(nil)
@@ -193,6 +252,24 @@ func TestWatchWithoutATerminal(t *testing.T) {
 		})
 		if err != nil || out.String() != "frame 1\nframe 3\n" || errs.String() != "holdfast: gone\n" || time.Since(start) != 3*time.Minute {
 			t.Errorf("%v, %q, %q after %v", err, out.String(), errs.String(), time.Since(start))
+		}
+	})
+}
+
+// The first frame is not waited for without end either.
+func TestWatchBoundsTheFirstFrame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		err := (&screen{}).watch(t.Context(), nil, time.Minute, func(ctx context.Context) ([]line, error) {
+			select {
+			case <-ctx.Done():
+				return nil, ctx.Err()
+			case <-time.After(time.Hour):
+				return nil, errors.New("no end")
+			}
+		})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != frameTimeout {
+			t.Errorf("%v after %v", err, time.Since(start))
 		}
 	})
 }

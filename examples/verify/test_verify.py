@@ -11,6 +11,8 @@ import unittest
 
 import verify
 
+FOLDER = os.path.dirname(os.path.abspath(__file__))
+
 VECTORS = (  # public key, message, signature
     ("d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a", "",
      "e5564300c360ac729086e2cc806e828a84877f1eb8e5d974d873e065224901555fb8821590a33bacc61e39701cf9b46bd25bf5f0595bbe24655141438e7a100b"),
@@ -54,9 +56,11 @@ class CannotTell(unittest.TestCase):
 
     SECRET = "PRIVATE+KEY+ledger.example.org+4a0c1d4f+AYEKFALVFGyNhPJEMzD1QIDr+Y7hfZx09iUvxdXHKDFz"
 
+    def start(self, *arguments, **options):
+        return subprocess.run([sys.executable, os.path.join(FOLDER, "verify.py"), *arguments], text=True, timeout=60, check=False, **options)
+
     def run_verify(self, *arguments, **options):
-        program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "verify.py")
-        done = subprocess.run([sys.executable, program, *arguments], stderr=subprocess.PIPE, text=True, timeout=60, check=False, **options)
+        done = self.start(*arguments, stderr=subprocess.PIPE, **options)
         self.assertEqual(done.returncode, 2, done.stderr)
         self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
         return done.stderr
@@ -91,6 +95,24 @@ class CannotTell(unittest.TestCase):
         os.close(reads)
         with os.fdopen(writes, "w") as nobody:
             self.assertIn("the answer cannot be written", self.run_verify("nowhere", "--key", "nowhere", "--json", stdout=nobody))
+
+    @unittest.skipUnless(os.name == "posix", "closes a descriptor of the process")
+    def test_closed(self):
+        self.assertIn("standard output is closed", self.run_verify("nowhere", "--key", "nowhere", preexec_fn=lambda: os.close(1)))
+        for streams in ((2,), (1, 2)):
+            done = self.start("nowhere", "--key", "nowhere", stdout=subprocess.PIPE, preexec_fn=lambda: [os.close(s) for s in streams])
+            self.assertEqual((done.returncode, done.stdout), (2, ""))
+
+    def test_errors_cannot_be_written(self):
+        with open(os.devnull, encoding="utf-8") as only_read:
+            self.assertEqual(self.start("nowhere", "--key", "nowhere", stderr=only_read).returncode, 2)
+
+    def test_other_failure(self):
+        """A failure that nobody thought of says nothing about the proof."""
+        program = "import sys, verify; verify.run = lambda _: 1 // 0; verify.main()"
+        done = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
+        self.assertEqual((done.returncode, done.stderr.count("\n")), (2, 1), done.stderr)
+        self.assertIn("could not tell: ZeroDivisionError", done.stderr)
 
 
 if __name__ == "__main__":

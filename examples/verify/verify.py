@@ -802,14 +802,22 @@ def run(arguments):
 
 
 def main():
-    """Runs the command. Whoever reads its exit code alone must not take a verdict that could not be written for one."""
-    sys.stdout.reconfigure(errors="backslashreplace")  # an id may have characters that the terminal's encoding has not
+    """Runs the command. Exit code 1 says that a proof does not hold: a verdict that cannot be written, or any other failure, ends it with 2."""
     try:
+        if sys.stdout is None:
+            raise OSError("standard output is closed")
+        if sys.stderr is None:
+            sys.stderr = open(os.devnull, "w", encoding="utf-8")  # print would take standard output instead
+        sys.stdout.reconfigure(errors="backslashreplace")  # an id may have characters that the terminal's encoding has not
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except OSError as e:
-        print(f"could not tell: the answer cannot be written: {e}", file=sys.stderr, flush=True)
-        os._exit(2)  # an ordinary exit would try to write the rest once more
+    except Exception as e:
+        what = f"the answer cannot be written: {e}" if isinstance(e, OSError) else repr(e)
+        try:
+            if sys.stderr is not None:
+                print(f"could not tell: {what}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(2)  # an ordinary exit would try to write the rest once more
     sys.exit(code)
 
 

@@ -13,7 +13,7 @@ import (
 // HostFlags say by which names a service is called, to be embedded in the flags of a command that serves HTTP.
 type HostFlags struct {
 	// AllowHost becomes [HTTPOptions.AllowHosts].
-	AllowHost []string `help:"Names by which HTTP on loopback may be called, besides addresses and localhost, because a proxy passes them on." placeholder:"NAME,..."`
+	AllowHost []string `help:"Names by which HTTP on loopback may be called, besides addresses and localhost, because a proxy passes them on." placeholder:"NAME,..." type:"filled"`
 }
 
 // ownHosts has a server that listens on loopback answer only those who call it by an address, as localhost, or by one of

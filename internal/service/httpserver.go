@@ -57,7 +57,7 @@ const DefaultMaxConnections = 4096
 const (
 	readHeaderTimeout = 5 * time.Second
 	idleTimeout       = 2 * time.Minute
-	maxHeaderBytes    = 16 << 10
+	maxHeaderBytes    = 16 << 10 // with HTTP/1, net/http lets 4 to 8 KiB more pass
 
 	// Of a connection with HTTP/2.
 	maxStreams       = 100              // requests at once

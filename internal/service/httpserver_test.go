@@ -264,9 +264,13 @@ func isTimeout(err error) bool {
 
 func TestHTTPServerBoundsHeaders(t *testing.T) {
 	r := serve(t, service.HTTPOptions{Handler: http.NotFoundHandler()})
-	code, _ := r.do(t, r.request(t, "GET", "/", "X-Long", strings.Repeat("x", 64<<10)))
-	if code != http.StatusRequestHeaderFieldsTooLarge {
-		t.Errorf("code %d, want 431", code)
+	for size, want := range map[int]int{19 << 10: http.StatusNotFound, 25 << 10: http.StatusRequestHeaderFieldsTooLarge, 64 << 10: http.StatusRequestHeaderFieldsTooLarge} {
+		long := strings.Repeat("x", size)
+		for where, request := range map[string]*http.Request{"header": r.request(t, "GET", "/", "X-Long", long), "query": r.request(t, "GET", "/?q="+long)} {
+			if code, _ := r.do(t, request); code != want {
+				t.Errorf("%s of %d bytes: code %d, want %d", where, size, code, want)
+			}
+		}
 	}
 	r.expectStopped(t)
 }

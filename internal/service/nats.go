@@ -20,17 +20,17 @@ type NATSFlags struct {
 // NATSLogin says as whom to connect to NATS, and whom to trust.
 type NATSLogin struct {
 	// User and Password are what to log in with where an address has none; both or neither.
-	User     string `name:"nats-user" help:"User to log in as." group:"NATS:"`
-	Password string `name:"nats-password" help:"Password of --nats-user. In the environment or a file it is out of the list of processes." group:"NATS:"`
+	User     string `name:"nats-user" help:"User to log in as." type:"filled" group:"NATS:"`
+	Password string `name:"nats-password" help:"Password of --nats-user. In the environment or a file it is out of the list of processes." type:"filled" group:"NATS:"`
 	// Creds is the path of a credentials file (JWT and NKey seed); empty means none.
-	Creds string `name:"nats-creds" help:"Credentials file (JWT and key) to log in with." placeholder:"FILE" group:"NATS:"`
+	Creds string `name:"nats-creds" help:"Credentials file (JWT and key) to log in with." placeholder:"FILE" type:"filled" group:"NATS:"`
 	// CA is the path of a PEM file with the authorities to trust instead of the system's; empty means the system's.
-	CA string `name:"nats-ca" help:"PEM file of the authorities that the servers' certificates are checked against (default: the system's)." placeholder:"FILE" group:"NATS:"`
+	CA string `name:"nats-ca" help:"PEM file of the authorities that the servers' certificates are checked against (default: the system's)." placeholder:"FILE" type:"filled" group:"NATS:"`
 	// Cert and Key are the paths of this client's own certificate and its key in PEM; both or neither.
-	Cert string `name:"nats-cert" help:"PEM file of our own certificate, where the servers ask for one; with --nats-key." placeholder:"FILE" group:"NATS:"`
-	Key  string `name:"nats-key" help:"PEM file of the key to --nats-cert." placeholder:"FILE" group:"NATS:"`
+	Cert string `name:"nats-cert" help:"PEM file of our own certificate, where the servers ask for one; with --nats-key." placeholder:"FILE" type:"filled" group:"NATS:"`
+	Key  string `name:"nats-key" help:"PEM file of the key to --nats-cert." placeholder:"FILE" type:"filled" group:"NATS:"`
 	// InboxPrefix is the first tokens of the subjects that answers come to; empty means _INBOX.
-	InboxPrefix string `name:"nats-inbox-prefix" help:"Subject below which answers come, for users that may subscribe to no other (default: _INBOX)." placeholder:"SUBJECT" group:"NATS:"`
+	InboxPrefix string `name:"nats-inbox-prefix" help:"Subject below which answers come, for users that may subscribe to no other (default: _INBOX)." placeholder:"SUBJECT" type:"filled" group:"NATS:"`
 }
 
 // Validate is called by [Parse].

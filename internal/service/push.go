@@ -79,9 +79,9 @@ func (f TraceFlags) New(service string, log *slog.Logger) (*push.Traces, error) 
 // PushgatewayFlags say where a job that ends pushes its figures, to be embedded in a command's flags.
 type PushgatewayFlags struct {
 	// Pushgateway is a URL; empty means that nothing is pushed.
-	Pushgateway string `help:"Prometheus Pushgateway to push the figures of this run to when it ends." placeholder:"URL" group:"Push:"`
+	Pushgateway string `help:"Prometheus Pushgateway to push the figures of this run to when it ends." placeholder:"URL" type:"filled" group:"Push:"`
 	// PushgatewayInstance is the second part of the grouping key, beside the job; empty means the host's name.
-	PushgatewayInstance string `help:"What to call this machine there (default: its host name)." placeholder:"NAME" group:"Push:"`
+	PushgatewayInstance string `help:"What to call this machine there (default: its host name)." placeholder:"NAME" type:"filled" group:"Push:"`
 }
 
 // Validate is called by [Parse].

@@ -98,6 +98,52 @@ func TestDashboardQueries(t *testing.T) {
 	}
 }
 
+// A stream lasts as long as its reader stays, and a probe asks nothing: neither says how fast a service answers.
+func TestTimeToAnswerIsOfQuestions(t *testing.T) {
+	board, err := ReadDashboard(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := map[string]bool{ // whether a route is left out
+		"/metrics": true, "/healthz": true, "/readyz": true, "/grpc.health.v1.Health/Watch": true, "/grpc.reflection.v1.ServerReflection/": true,
+		"/": false, "/top": false, "/holders/{id}": false, "/hold": false, "/holdfast.v1.HoldMetrics/": false, "/holdfast.v1.Ingest/": false, "unmatched": false,
+	}
+	files, err := filepath.Glob(below("api/holdfast/v1/*.proto"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	streams := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		service := regexp.MustCompile(`(?m)^service (\w+)`).FindStringSubmatch(string(text))
+		for _, call := range regexp.MustCompile(`(?m)^  rpc (\w+)\(.*\bstream `).FindAllStringSubmatch(string(text), -1) {
+			left["/holdfast.v1."+service[1]+"/"+call[1]] = true
+			streams++
+		}
+	}
+	if streams == 0 {
+		t.Fatal("no stream was found in api/")
+	}
+	matcher := regexp.MustCompile(`_http_request_duration_seconds(?:_bucket)?", route!~"([^"]*)"}`)
+	for _, expr := range board.Queries()["Time to answer"] {
+		found := matcher.FindAllStringSubmatch(expr, -1)
+		if len(found) == 0 || len(found) != strings.Count(expr, "_http_request_duration_seconds") {
+			t.Errorf("%s does not choose routes everywhere", expr)
+		}
+		for _, f := range found {
+			routes := regexp.MustCompile("^(?:" + f[1] + ")$") // as Prometheus has it
+			for route, want := range left {
+				if got := routes.MatchString(route); got != want {
+					t.Errorf("%s: %s is left out: %t, want %t", expr, route, got, want)
+				}
+			}
+		}
+	}
+}
+
 // What is of the state is shown by every exporter: whatever asks for it takes it once, of many.
 func TestStateIsTakenOnce(t *testing.T) {
 	text, err := os.ReadFile(below("docs/metrics.md"))
