@@ -122,7 +122,11 @@ func (p *proving) checkpoint(ctx context.Context, s *session, client *jetstream.
 	if newest.Passed != "" {
 		err = s.errors.print(plainLines("note: " + newest.Passed))
 	}
-	if err == nil && newest.Number == 0 {
+	switch {
+	case err != nil || newest.Number > 0:
+	case newest.Passed != "":
+		err = fmt.Errorf("of partition %d of %s, which %s is of, there is no checkpoint that can be taken: the note says why", partition, jetstream.Holds.Stream, shown(p.Holder))
+	default:
 		err = p.unsigned(ctx, client, partition)
 	}
 	return newest.Note, newest.Number, err

@@ -13,7 +13,7 @@ import (
 type PolicyFlags struct {
 	TTL          *time.Duration `name:"ttl" help:"How long a holder counts after its last event and the latest end of its holds; 0 = for ever." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
 	TTLOpenHolds *bool          `name:"ttl-open-holds" help:"Let a holder expire that still has an open hold." group:"Policy (recorded with the streams when they are made):"`
-	Window       *time.Duration `name:"window" help:"Length of the sliding window that scores are also kept for; 0 = none." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
+	Window       *time.Duration `name:"window" help:"Length of the sliding window that scores are also kept for; 0 = none. With --window-step, at whose multiples it begins: it covers up to a step less." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
 	WindowStep   *time.Duration `name:"window-step" help:"Length of a step of the window." placeholder:"DURATION" group:"Policy (recorded with the streams when they are made):"`
 	MaxHolds     *int           `name:"max-holds" help:"Most unfinished and known holds of one holder (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`
 	MaxTokens    *int           `name:"max-tokens" help:"Most balances of one holder (default: 1000)." placeholder:"N" group:"Policy (recorded with the streams when they are made):"`

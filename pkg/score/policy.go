@@ -57,7 +57,7 @@ func (p *Policy) Validate() error {
 	check(p.SlotBytes >= 1024, "%d bytes a slot; max_bytes_per_slot is at least 1024", p.SlotBytes)
 	if p.Window != 0 || p.WindowStep != 0 {
 		check(p.WindowStep > 0 && p.Window > 0 && p.Window%p.WindowStep == 0 && p.Window/p.WindowStep <= MaxWindowSteps,
-			"a window of %s in steps of %s; window is 1 to %d whole ones of window_step", p.Window.Length(), p.WindowStep.Length(), MaxWindowSteps)
+			"a window of %s in steps of %s; window is 1 to %d whole ones of window_step, which has to be given with it", p.Window.Length(), p.WindowStep.Length(), MaxWindowSteps)
 	}
 	return errors.Join(errs...)
 }
